@@ -1,0 +1,68 @@
+# Everything runs on loopback and stops by itself. RACE is empty where no C compiler is installed (the race detector needs one).
+GO     ?= go
+RACE   := $(if $(shell command -v $${CC:-cc} gcc clang 2>/dev/null),-race,)
+N      ?= 200
+T      ?= 60s
+BIN    := bin
+
+.PHONY: all build run test check race fuzz crash mutants bench compat corpus clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/nsqd
+
+# A usable nsqd on the stock ports of loopback, data in ./run.
+run: build
+	@mkdir -p run
+	@echo "nsqd on 127.0.0.1:4150 (TCP) and 127.0.0.1:4151 (HTTP), data in ./run; stop with Ctrl-C. In another terminal:"
+	@echo "  curl -d 'hello' 'http://127.0.0.1:4151/pub?topic=greetings'"
+	@echo "  $(GO) run ./perf/tail greetings demo"
+	@exec ./$(BIN)/nsqd --tcp-address=127.0.0.1:4150 --http-address=127.0.0.1:4151 --broadcast-address=127.0.0.1 --data-path=run
+
+# All tests, real processes and clients included.
+test:
+	@if [ -z "$(RACE)" ]; then echo "make test: no C compiler found, so the tests run WITHOUT the race detector"; fi
+	$(GO) vet ./...
+	$(GO) test $(RACE) -timeout 10m ./...
+
+# Formatting, vet, lint and unit tests without the race detector.
+check:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -short ./...
+
+race:
+	$(GO) test -race -short ./...
+
+# Each fuzz target for T (default 60s).
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  dir=$$($(GO) list -f '{{.Dir}}' $$pkg); \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | sed 's/func //'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(T) $$pkg; \
+	  done; \
+	done
+
+# SIGKILL under load, N rounds; the ledger decides.
+crash: build
+	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd
+
+# The rigs must catch planted bugs.
+mutants:
+	$(GO) run ./perf/crash -mutants
+
+# Ours and any other nsqd, alternately in one run: make bench PEER=/path/to/nsqd
+bench: build
+	$(GO) run ./perf/bench -ours $(BIN)/nsqd $(if $(PEER),-peer $(PEER),)
+
+# The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
+compat:
+	$(GO) test -count=1 ./perf/compat $(if $(PEER),-peer=$(abspath $(PEER)),)
+
+# Every line of the Go sources through three channels.
+corpus: build
+	$(GO) run ./perf/corpus -nsqd $(BIN)/nsqd
+
+clean:
+	rm -rf $(BIN)

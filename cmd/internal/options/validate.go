@@ -1,0 +1,111 @@
+package options
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// topologyExperiment is the one experiment the stock daemon knows.
+const topologyExperiment = "topology-aware-consumption"
+
+// Validate checks what the types cannot, in the stock daemon's order and words. The data path is locked before it is called.
+func (o *Nsqd) Validate() error {
+	if o.MaxDeflateLevel < 1 || o.MaxDeflateLevel > 9 {
+		return fmt.Errorf("--max-deflate-level must be [1,9]")
+	}
+	if o.ID < 0 || o.ID >= 1024 {
+		return fmt.Errorf("--node-id must be [0,1024)")
+	}
+	if (o.TLSRequired != TLSNotRequired || o.TLSClientAuthPolicy != "") && o.TLSCert == "" && o.TLSKey == "" {
+		return fmt.Errorf("cannot require TLS client connections without TLS key and cert")
+	}
+	if o.AuthHTTPRequestMethod != "get" && o.AuthHTTPRequestMethod != "post" {
+		return fmt.Errorf("--auth-http-request-method must be post or get")
+	}
+	for _, p := range o.E2EProcessingLatencyPercentiles {
+		if !(p > 0 && p <= 1) {
+			return fmt.Errorf("invalid E2E processing latency percentile: %v", p)
+		}
+	}
+	if err := o.validateOwn(); err != nil {
+		return err
+	}
+	return o.refuseAbsent()
+}
+
+// validateOwn checks the ranges of options the stock daemon does not have, or does not check and fails on later.
+func (o *Nsqd) validateOwn() error {
+	atLeast := []struct {
+		flag     string
+		got, min int64
+	}{
+		{"max-msg-size", o.MaxMsgSize, 1},
+		{"max-body-size", o.MaxBodySize, 1},
+		{"max-bytes-per-file", o.MaxBytesPerFile, 1},
+		{"mem-queue-size", o.MemQueueSize, 0},
+		{"sync-every", o.SyncEvery, 0},
+		{"loops", int64(o.Loops), 0},
+		{"max-connections", int64(o.MaxConnections), 0},
+		{"max-topics", int64(o.MaxTopics), 1},
+		{"max-channels-per-topic", int64(o.MaxChannelsPerTopic), 1},
+	}
+	for _, c := range atLeast {
+		if c.got < c.min {
+			return fmt.Errorf("--%s must be at least %d", c.flag, c.min)
+		}
+	}
+	if o.SyncTimeout <= 0 {
+		return fmt.Errorf("--sync-timeout must be positive")
+	}
+	if o.MagicTimeout < 0 {
+		return fmt.Errorf("--magic-timeout must not be negative")
+	}
+	return nil
+}
+
+// refuseAbsent refuses to start with an option whose feature is not here: silently ignoring, say, --tls-cert would serve in the clear.
+func (o *Nsqd) refuseAbsent() error {
+	for _, name := range o.given(absent) {
+		return fmt.Errorf("--%s is not supported yet by this version", name)
+	}
+	if slices.Contains(o.Experiments, topologyExperiment) {
+		return fmt.Errorf("--enable-experiment=%s is not supported yet by this version", topologyExperiment)
+	}
+	return nil
+}
+
+// Notes are lines to log once at start: what is accepted, but does not do what its name says.
+func (o *Nsqd) Notes() []string {
+	var notes []string
+	if names := o.given(inert); len(names) > 0 {
+		notes = append(notes, fmt.Sprintf("--%s: accepted, but there is nothing to steer: time-outs are found without scanning channels",
+			strings.Join(names, ", --")))
+	}
+	if o.DeflateEnabled || o.SnappyEnabled {
+		notes = append(notes, "compression is not built into this version yet: clients that ask for deflate or snappy are served uncompressed")
+	}
+	return notes
+}
+
+// given lists the flags of one kind whose value is not the default.
+func (o *Nsqd) given(kind support) []string {
+	var names []string
+	defaults := Default().entries()
+	for i, e := range o.entries() {
+		if e.support == kind && !equal(value(e), value(defaults[i])) {
+			names = append(names, e.flag)
+		}
+	}
+	return names
+}
+
+// equal treats a nil list and an empty one alike.
+func equal(a, b any) bool {
+	av, bv := reflect.ValueOf(a), reflect.ValueOf(b)
+	if av.Kind() == reflect.Slice && av.Len() == 0 && bv.Len() == 0 {
+		return true
+	}
+	return reflect.DeepEqual(a, b)
+}

@@ -1,0 +1,224 @@
+package fanout
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// reclaimer is one goroutine that moves floors up behind finished messages, frees segments that no channel needs, and buries what was deleted.
+// It works on topics that something was finished in, at most every reclaimPause, so that the loops' kicks cost one atomic load.
+type reclaimer struct {
+	b    *Broker
+	bell chan struct{}
+	quit chan struct{}
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	topics   []*Topic
+	dead     []*Topic   // deleted: their logs go when nothing is pinned
+	channels []*Channel // deleted: their state goes when their consumers are gone
+}
+
+const (
+	reclaimPause = 20 * time.Millisecond
+	reclaimTick  = time.Second
+)
+
+func newReclaimer(b *Broker) *reclaimer {
+	return &reclaimer{b: b, bell: make(chan struct{}, 1), quit: make(chan struct{})}
+}
+
+func (r *reclaimer) start() { r.wg.Go(r.run) }
+
+func (r *reclaimer) stop() {
+	close(r.quit)
+	r.wg.Wait()
+}
+
+func (r *reclaimer) ring() {
+	select {
+	case r.bell <- struct{}{}:
+	default:
+	}
+}
+
+// kick asks for a pass over t.
+func (r *reclaimer) kick(t *Topic) {
+	if t.queued.Load() || !t.queued.CompareAndSwap(false, true) {
+		return
+	}
+	r.mu.Lock()
+	r.topics = append(r.topics, t)
+	r.mu.Unlock()
+	r.ring()
+}
+
+func (r *reclaimer) bury(t *Topic) {
+	r.mu.Lock()
+	r.dead = append(r.dead, t)
+	r.mu.Unlock()
+	r.ring()
+}
+
+func (r *reclaimer) buryChannel(ch *Channel) {
+	r.mu.Lock()
+	r.channels = append(r.channels, ch)
+	r.mu.Unlock()
+	r.ring()
+}
+
+func (r *reclaimer) run() {
+	tick := time.NewTicker(reclaimTick)
+	defer tick.Stop()
+	pause := time.NewTimer(reclaimPause)
+	defer pause.Stop()
+	for {
+		select {
+		case <-r.quit:
+			r.burials()
+			return
+		case <-tick.C:
+			r.ephemeral()
+			r.b.st.TrimPool()
+		case <-r.bell:
+			pause.Reset(reclaimPause)
+			select {
+			case <-r.quit:
+				r.burials()
+				return
+			case <-pause.C:
+			}
+		}
+		r.mu.Lock()
+		list := r.topics
+		r.topics = nil
+		r.mu.Unlock()
+		for _, t := range list {
+			t.queued.Store(false)
+			r.pass(t)
+		}
+		r.burials()
+		if err := r.b.st.Compact(); err != nil {
+			r.b.opts.Warn("%v", err)
+		}
+	}
+}
+
+// ephemeral keeps the bound of ephemeral channels that nobody consumes.
+func (r *reclaimer) ephemeral() {
+	for _, t := range r.b.Topics() {
+		for _, ch := range t.Channels() {
+			if !ch.memory {
+				continue
+			}
+			ch.mu.Lock()
+			ch.overflow(t.visible(streamMain))
+			over := len(ch.skips) > 0
+			ch.mu.Unlock()
+			if over {
+				r.kick(t)
+			}
+		}
+	}
+}
+
+// pass moves the floors of t's channels and frees what lies below all of them.
+func (r *reclaimer) pass(t *Topic) {
+	if t.deleted.Load() {
+		return
+	}
+	for _, s := range [2]mmapq.Stream{streamMain, streamDeferred} {
+		// The end before the channels: a channel made meanwhile starts at or behind it.
+		least := t.visible(s)
+		type need struct {
+			floor mmapq.Pos
+			skips []skipRange
+		}
+		var needed []need
+		t.mu.Lock()
+		list := *t.list.Load()
+		t.mu.Unlock()
+		for _, ch := range list {
+			floor := ch.raiseFloor(s)
+			var skips []skipRange
+			if s == streamMain {
+				ch.mu.Lock()
+				skips = slices.Clone(ch.skips)
+				ch.mu.Unlock()
+			}
+			needed = append(needed, need{floor, skips})
+		}
+		t.logs[s].Truncate(func(from, to mmapq.Pos) bool {
+			if to > least {
+				return true
+			}
+			return slices.ContainsFunc(needed, func(n need) bool { return needs(n.floor, n.skips, from, to) })
+		})
+	}
+}
+
+// raiseFloor moves the floor of stream s over everything finished and returns it.
+func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
+	ch.mu.Lock()
+	floor, cursor, epoch := ch.floor[s], ch.cursor[s], ch.epoch.Load()
+	ch.mu.Unlock()
+	l := ch.t.logs[s]
+	for floor < cursor {
+		at, end := l.Next(floor, cursor)
+		if at >= cursor {
+			floor = cursor
+			break
+		}
+		u := ch.states[s].Unfinished(at, end)
+		if floor = u; u < end {
+			break
+		}
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.epoch.Load() == epoch && floor > ch.floor[s] {
+		ch.floor[s] = floor
+		ch.slot.SetFloor(s, floor)
+	}
+	if ch.grace() && !ch.gone.Load() {
+		if err := ch.t.b.st.ReleaseState(ch.states[s], ch.floor[s]); err != nil {
+			ch.t.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
+		}
+	}
+	return ch.floor[s]
+}
+
+// burials gives back what deleted topics and channels used, as soon as nothing refers to it.
+func (r *reclaimer) burials() {
+	r.mu.Lock()
+	channels, dead := r.channels, r.dead
+	r.channels, r.dead = nil, nil
+	r.mu.Unlock()
+	var laterC []*Channel
+	for _, ch := range channels {
+		ch.mu.Lock()
+		busy := len(ch.consumers) > 0
+		ch.mu.Unlock()
+		if busy {
+			laterC = append(laterC, ch)
+			continue
+		}
+		if err := r.b.st.DropChannel(ch.slot, ch.states, ch.memory); err != nil {
+			r.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
+		}
+	}
+	var laterT []*Topic
+	for _, t := range dead {
+		a, b := t.logs[0].Remove(), t.logs[1].Remove()
+		if !a || !b {
+			laterT = append(laterT, t)
+		}
+	}
+	r.mu.Lock()
+	r.channels = append(r.channels, laterC...)
+	r.dead = append(r.dead, laterT...)
+	r.mu.Unlock()
+}

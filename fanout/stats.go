@@ -1,0 +1,81 @@
+package fanout
+
+import "github.com/nsqloop/nsqloop/mmapq"
+
+// TopicStats is one topic for /stats. Counts of messages and bytes are since process start.
+type TopicStats struct {
+	Name                       string
+	Depth, BackendDepth        int64
+	MessageCount, MessageBytes uint64
+	Paused                     bool
+	Channels                   []ChannelStats // sorted by name
+}
+
+// ChannelStats is one channel for /stats.
+type ChannelStats struct {
+	Name                                     string
+	Depth, BackendDepth, InFlight, Deferred  int64
+	MessageCount, RequeueCount, TimeoutCount uint64
+	GlobalMsgCount                           uint64 // deliveries since start
+	ClientCount                              int
+	Paused                                   bool
+}
+
+// Stats takes each lock shortly; figures of different channels are of slightly different moments.
+func (t *Topic) Stats() TopicStats {
+	s := TopicStats{Name: t.name, Paused: t.paused.Load()}
+	for i, l := range t.logs {
+		m, n := l.Totals()
+		s.MessageCount += m
+		s.MessageBytes += n
+		s.Depth += between(l, t.visible(mmapq.Stream(i)), l.Committed())
+	}
+	s.BackendDepth = max(0, s.Depth-t.b.opts.MemQueueSize)
+	if t.ephemeral {
+		s.BackendDepth = 0
+	}
+	list := t.Channels()
+	s.Channels = make([]ChannelStats, 0, len(list))
+	for _, ch := range list {
+		s.Channels = append(s.Channels, ch.Stats())
+	}
+	return s
+}
+
+// between counts the messages of [from, to).
+func between(l *mmapq.Log, from, to mmapq.Pos) int64 {
+	if to <= from {
+		return 0
+	}
+	return max(0, int64(l.Ordinal(to)-l.Ordinal(from))-int64(l.DeadBetween(from, to)))
+}
+
+// Stats returns the channel's figures.
+func (ch *Channel) Stats() ChannelStats {
+	l := ch.t.logs[streamMain]
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	limit := ch.t.visible(streamMain)
+	s := ChannelStats{
+		Name:         ch.name,
+		Depth:        ch.waiting(limit) + int64(ch.side.len()),
+		Deferred:     int64(ch.deferred.len()),
+		MessageCount: uint64(max(0, int64(l.Ordinal(limit)-ch.startOrd))) + ch.arrived,
+		RequeueCount: uint64(ch.past.Requeued),
+		TimeoutCount: ch.timeouts,
+		ClientCount:  len(ch.consumers),
+		Paused:       ch.paused.Load(),
+	}
+	delivered := ch.past.Messages
+	for _, c := range ch.consumers {
+		n := c.Counters()
+		s.InFlight += n.InFlight
+		s.RequeueCount += uint64(n.Requeued)
+		delivered += n.Messages
+	}
+	s.GlobalMsgCount = uint64(max(0, delivered))
+	if !ch.memory {
+		s.BackendDepth = max(0, s.Depth-ch.t.b.opts.MemQueueSize)
+	}
+	return s
+}

@@ -1,0 +1,536 @@
+package httpapi
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Conversations hold what the API answers to the byte. They were written from the API's description and from what a stock nsqd 1.3.0
+// answers, and run against either:
+//
+//	go test ./httpapi -run TestConversations
+//	PEER_HTTP=127.0.0.1:4151 go test ./httpapi -run TestConversations      a running nsqd with default flags
+//
+// $t and $u in requests and answers are topics that no other conversation uses.
+
+// exchange is a request and its answer. half closes the sending side after the request.
+type exchange struct {
+	send string
+	half bool
+	want want
+	// stock is what the stock daemon answers where it differs, with the reason for the difference.
+	stock  *want
+	reason string
+}
+
+// want is an expected answer. body is compared to the byte, or is a regular expression when it begins with ~.
+type want struct {
+	status int
+	header map[string]string
+	body   string
+	closes bool // the connection ends behind the answer
+}
+
+func header(pairs ...string) map[string]string {
+	h := make(map[string]string)
+	for i := 0; i < len(pairs); i += 2 {
+		h[pairs[i]] = pairs[i+1]
+	}
+	return h
+}
+
+var (
+	nsqOnly  = header("X-Nsq-Content-Type", "nsq; version=1.0")
+	nsqJSON  = header("X-Nsq-Content-Type", "nsq; version=1.0", "Content-Type", "application/json; charset=utf-8")
+	nsqText  = header("X-Nsq-Content-Type", "nsq; version=1.0", "Content-Type", "text/plain; charset=utf-8")
+	bareText = header("Content-Type", "text/plain; charset=utf-8")
+	none     = header()
+)
+
+var (
+	wantOK    = want{status: 200, header: nsqText, body: "OK"}
+	wantEmpty = want{status: 200, header: nsqOnly}
+	want400   = want{status: 400, header: bareText, body: "400 Bad Request", closes: true}
+)
+
+func wantJSON(body string) want { return want{status: 200, header: nsqJSON, body: body} }
+func wantErr(status int, code string) want {
+	return want{status: status, header: nsqJSON, body: `{"message":"` + code + `"}`}
+}
+
+func wantAllow(allow string) want {
+	w := wantErr(405, "METHOD_NOT_ALLOWED")
+	w.header = maps.Clone(w.header)
+	w.header["Allow"] = allow
+	return w
+}
+
+func want301(location string) want {
+	return want{status: 301, header: header("Location", location, "Content-Type", "text/html; charset=utf-8"),
+		body: `<a href="` + location + `">Moved Permanently</a>.` + "\n\n"}
+}
+func want307(location string) want { return want{status: 307, header: header("Location", location)} }
+
+func does(send string, w want) exchange { return exchange{send: send, want: w} }
+
+// line is a request without a body.
+func line(method, target string) string {
+	return method + " " + target + " HTTP/1.1\r\nHost: h\r\n\r\n"
+}
+
+var conversations = []struct {
+	name  string
+	steps []exchange
+}{
+	{"ping", []exchange{
+		does(line("GET", "/ping"), want{status: 200, header: bareText, body: "OK"}),
+		does(line("GET", "/ping?%zz"), want{status: 200, header: bareText, body: "OK"}),
+		does("GET /ping HTTP/1.0\r\n\r\n", want{status: 200, header: bareText, body: "OK", closes: true}),
+	}},
+	{"ping and close", []exchange{
+		does("GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", want{status: 200, header: bareText, body: "OK", closes: true}),
+	}},
+	{"info", []exchange{
+		does(line("GET", "/info"), wantJSON(`~\{"version":"1\.3\.0[^"]*","broadcast_address":"[^"]+","hostname":"[^"]+","http_port":\d+,"tcp_port":\d+,`+
+			`"start_time":\d{10},"max_heartbeat_interval":60000000000,"max_output_buffer_size":65536,"max_output_buffer_timeout":30000000000,`+
+			`"max_deflate_level":6,"topology_zone":"[^"]*","topology_region":""\}`)),
+	}},
+	{"pub", []exchange{
+		does(req("POST", "/pub?topic=$t", "hello"), wantOK),
+		does(req("POST", "/pub?topic=$t&defer=0", "hello"), wantOK),
+		does(req("POST", "/pub?topic=$t&defer=3600000", "hello"), wantOK),
+		does(req("POST", "/pub?topic=$t&defer=%2B5", "hello"), wantOK),
+		does(chunked("POST", "/pub?topic=$t", "he", "llo"), wantOK),
+		does(req("POST", "/pub?topic=$t%23ephemeral", "hello"), wantOK),
+		does(req("POST", "/pub?x=&topic=$t&topic=!!", "hello"), wantOK),
+		does(req("POST", "/pub?topic=$t#ephemeral", "hello"), wantOK),
+		does(req("POST", "/%70ub?topic=$t", "hello"), wantOK),
+	}},
+	{"pub refused, in order", []exchange{
+		does(chunked("POST", "/pub?topic=!", strings.Repeat("x", 1<<20), "y"), wantErr(413, "MSG_TOO_BIG")),
+		does(req("POST", "/pub?%zz", ""), wantErr(400, "MSG_EMPTY")),
+		does(line("POST", "/pub"), wantErr(400, "MSG_EMPTY")),
+		does(req("POST", "/pub?topic=$t&a;b", "x"), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/pub?topic=$t&a=%zz", "x"), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/pub?topic=$t&a=%2", "x"), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/pub", "x"), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/pub?Topic=a", "topic=a"), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/pub?topic=", "x"), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/pub?topic=a+b", "x"), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/pub?topic="+strings.Repeat("x", 65), "x"), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/pub?topic=$t&defer=", "x"), wantErr(400, "INVALID_DEFER")),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/pub?topic=$t&defer=1.5", "x"), wantErr(400, "INVALID_DEFER")),
+		does(req("POST", "/pub?topic=$t&defer=-1", "x"), wantErr(400, "INVALID_DEFER")),
+		does(req("POST", "/pub?topic=$t&defer=3600001", "x"), wantErr(400, "INVALID_DEFER")),
+		does(req("POST", "/pub?topic=$t&defer=99999999999999999999", "x"), wantErr(400, "INVALID_DEFER")),
+	}},
+	{"pub too big by length is refused unread", []exchange{
+		does("POST /pub?topic=!! HTTP/1.1\r\nHost: h\r\nContent-Length: 9048577\r\n\r\nx", want{status: 413, header: nsqJSON, body: `{"message":"MSG_TOO_BIG"}`, closes: true}),
+	}},
+	{"pub too big does not get leave to send", []exchange{
+		does("POST /pub?topic=!! HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1048577\r\n\r\n",
+			want{status: 413, header: nsqJSON, body: `{"message":"MSG_TOO_BIG"}`, closes: true}),
+	}},
+	{"pub of the largest message", []exchange{
+		does(req("POST", "/pub?topic=$t", strings.Repeat("x", 1<<20)), wantOK),
+		does(chunked("POST", "/pub?topic=$t", strings.Repeat("x", 1<<19), strings.Repeat("y", 1<<19)), wantOK),
+		does(req("POST", "/pub?topic=$t", strings.Repeat("x", 1<<20+1)), wantErr(413, "MSG_TOO_BIG")),
+	}},
+	{"pub with a short body", []exchange{
+		{send: "POST /pub?topic=$t HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc", half: true,
+			want: want{status: 500, header: nsqJSON, body: `{"message":"INTERNAL_ERROR"}`, closes: true}},
+	}},
+	{"pub with a broken chunk", []exchange{
+		{send: "POST /pub?topic=$t HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", half: true,
+			want: want{status: 500, header: nsqJSON, body: `{"message":"INTERNAL_ERROR"}`, closes: true}},
+	}},
+	{"pub with a chunked body cut off", []exchange{
+		{send: "POST /pub?topic=$t HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", half: true,
+			want: want{status: 500, header: nsqJSON, body: `{"message":"INTERNAL_ERROR"}`, closes: true}},
+	}},
+	{"mpub of lines", []exchange{
+		does(req("POST", "/mpub?topic=$t", "a\nb\n\nc"), wantOK),
+		does(req("POST", "/mpub?topic=$t", "a\r\nb\n"), wantOK),
+		does(req("POST", "/mpub?topic=$t", ""), wantOK),
+		does(req("POST", "/mpub?topic=$t", "\n\n\n"), wantOK),
+		does(req("POST", "/mpub?topic=$t&binary=false&defer=x", "a"), wantOK),
+		does(req("POST", "/mpub?topic=$t&binary=0", "a"), wantOK),
+		does(chunked("POST", "/mpub?topic=$t", "a\nb", "c\n", "d"), wantOK),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"message_count":10,"message_bytes":12,.*`)),
+	}},
+	{"mpub of lines refused", []exchange{
+		does(req("POST", "/mpub", "a"), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/mpub?topic=!", ""), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/mpub?topic=$t;", ""), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/mpub?topic=$t", "a\n"+strings.Repeat("x", 1<<20+1)+"\nb"), wantErr(413, "MSG_TOO_BIG")),
+		does(req("POST", "/mpub?topic=$t", "a\n"+strings.Repeat("x", 1<<20+1)), wantErr(413, "MSG_TOO_BIG")),
+		does(req("POST", "/mpub?topic=$t", strings.Repeat("x", 1<<20)+"\n"), wantOK),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"message_count":1,"message_bytes":1048576,.*`)),
+	}},
+	{"mpub too big by length", []exchange{
+		does("POST /mpub?topic=!! HTTP/1.1\r\nHost: h\r\nContent-Length: 5242881\r\n\r\nx", want{status: 413, header: nsqJSON, body: `{"message":"BODY_TOO_BIG"}`, closes: true}),
+	}},
+	{"mpub too big in chunks", []exchange{
+		does(chunked("POST", "/mpub?topic=$t", strings.Repeat("abc\n", 5<<18), "x"), wantErr(413, "BODY_TOO_BIG")),
+		does(chunked("POST", "/mpub?topic=$t", strings.Repeat("abc\n", 5<<18), "\n"), wantErr(413, "BODY_TOO_BIG")),
+		does(chunked("POST", "/mpub?topic=$t", strings.Repeat("abc\n", 5<<18)), wantOK),
+	}},
+	{"mpub creates the topic first", []exchange{
+		does(req("POST", "/mpub?topic=$t&binary=1", ""), wantErr(413, "BAD_BODY")),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+	}},
+	{"mpub binary", []exchange{
+		does(req("POST", "/mpub?topic=$t&binary=true", "\x00\x00\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x02bc"), wantOK),
+		does(req("POST", "/mpub?topic=$t&binary=", "\x00\x00\x00\x01\x00\x00\x00\x01a"), wantOK),
+		does(req("POST", "/mpub?topic=$t&binary=yes", "\x00\x00\x00\x01\x00\x00\x00\x01atrailing"), wantOK),
+		does(chunked("POST", "/mpub?topic=$t&binary=1", "\x00\x00", "\x00\x01\x00", "\x00\x00\x01a"), wantOK),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"message_count":5,"message_bytes":6,.*`)),
+	}},
+	{"mpub binary refused", []exchange{
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x01"), wantErr(413, "BAD_BODY")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x00"), wantErr(413, "BAD_BODY")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\xff\xff\xff\xff"), wantErr(413, "BAD_BODY")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x10\x00\x00"), wantErr(413, "BAD_BODY")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x0f\xff\xff"), wantErr(413, "BAD_MESSAGE")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x01\x00\x00"), wantErr(413, "BAD_MESSAGE")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x01\x00\x00\x00\x00"), wantErr(413, "BAD_MESSAGE")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x01\xff\x00\x00\x00"), wantErr(413, "BAD_MESSAGE")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x01\x00\x10\x00\x01x"), wantErr(413, "BAD_MESSAGE")),
+		does(req("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x05abc"), wantErr(413, "BAD_MESSAGE")),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"message_count":0,"message_bytes":0,.*`)),
+	}},
+	{"mpub binary in chunks beyond the largest body", []exchange{
+		{send: chunked("POST", "/mpub?topic=$t&binary=1", "\x00\x00\x00\x06", bigMessages(6)), want: wantErr(413, "BODY_TOO_BIG"),
+			stock: &wantOK, reason: "what one request may hold in memory is bounded"},
+	}},
+	{"topic administration", []exchange{
+		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
+		does(req("POST", "/topic/create?topic=$t", "ignored"), wantEmpty),
+		does(req("POST", "/pub?topic=$t", "x"), wantOK),
+		does(req("POST", "/topic/pause?topic=$t", ""), wantEmpty),
+		does(req("POST", "/topic/pause?topic=$t", "ignored"), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"depth":1,"backend_depth":0,"message_count":1,"message_bytes":1,"paused":true,.*`)),
+		does(req("POST", "/topic/unpause?topic=$t", ""), wantEmpty),
+		does(req("POST", "/topic/unpause?topic=$t", ""), wantEmpty),
+		does(req("POST", "/topic/empty?topic=$t", ""), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"depth":0,"backend_depth":0,"message_count":1,"message_bytes":1,"paused":false,.*`)),
+		does(req("POST", "/topic/delete?topic=$t", ""), wantEmpty),
+		does(req("POST", "/topic/delete?topic=$t", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+	}},
+	{"topic administration refused", []exchange{
+		does(req("POST", "/topic/create", ""), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/topic/create?topic=a/b", ""), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/topic/create?;", ""), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/topic/delete", ""), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/topic/delete?topic=a/b", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/delete?topic=$u", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/empty", ""), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/topic/empty?topic=a/b", ""), wantErr(400, "INVALID_TOPIC")),
+		does(req("POST", "/topic/empty?topic=$u", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/pause", ""), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/topic/pause?topic=a/b", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/pause?topic=$u", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/unpause", ""), wantErr(400, "MISSING_ARG_TOPIC")),
+		does(req("POST", "/topic/unpause?topic=$u", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		does(req("POST", "/topic/unpause?%", ""), wantErr(400, "INVALID_REQUEST")),
+		does(req("POST", "/topic/delete?topic=", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+	}},
+	{"administration with a short body", []exchange{
+		{send: "POST /topic/empty?topic=$t HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc", half: true,
+			want: want{status: 400, header: nsqJSON, body: `{"message":"INVALID_REQUEST"}`, closes: true}},
+	}},
+	{"channel administration", []exchange{
+		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/create?topic=$t&channel=b%23ephemeral", ""), wantEmpty),
+		does(req("POST", "/channel/pause?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/pause?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/unpause?topic=$t&channel=b%23ephemeral", ""), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=false&topic=$t"), wantJSON(`~\{"version":"[^"]+","health":"OK","start_time":\d+,"topics":\[`+
+			`\{"topic_name":"$t","channels":\[`+
+			`\{"channel_name":"b#ephemeral","depth":0,"backend_depth":0,"in_flight_count":0,"deferred_count":0,"message_count":0,`+
+			`"requeue_count":0,"timeout_count":0,"client_count":0,"clients":\[\],"paused":false,"e2e_processing_latency":\{"count":0,"percentiles":null\}\},`+
+			`\{"channel_name":"c","depth":0,"backend_depth":0,"in_flight_count":0,"deferred_count":0,"message_count":0,`+
+			`"requeue_count":0,"timeout_count":0,"client_count":0,"clients":\[\],"paused":true,"e2e_processing_latency":\{"count":0,"percentiles":null\}\}\],`+
+			`"depth":0,"backend_depth":0,"message_count":0,"message_bytes":0,"paused":false,"e2e_processing_latency":\{"count":0,"percentiles":null\}\}\],`+
+			`"producers":null\}`)),
+		does(req("POST", "/channel/empty?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/delete?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/delete?topic=$t&channel=c", ""), wantErr(404, "CHANNEL_NOT_FOUND")),
+		does(req("POST", "/channel/empty?topic=$t&channel=c", ""), wantErr(404, "CHANNEL_NOT_FOUND")),
+		does(req("POST", "/channel/pause?topic=$t&channel=c", ""), wantErr(404, "CHANNEL_NOT_FOUND")),
+		does(req("POST", "/channel/unpause?topic=$t&channel=c", ""), wantErr(404, "CHANNEL_NOT_FOUND")),
+	}},
+	{"channel depth", []exchange{
+		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/channel/pause?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/mpub?topic=$t", "a\nbc\n"), wantOK),
+		does(req("POST", "/channel/empty?topic=$t&channel=c", ""), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"channel_name":"c","depth":0,.*"message_count":2,"message_bytes":3,.*`)),
+	}},
+	{"channel administration refused, in order", refusedChannelSteps()},
+	{"stats of nothing", []exchange{
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~\{"version":"[^"]+","health":"OK","start_time":\d+,"topics":null,"producers":null\}`)),
+		does(line("GET", "/stats?format=json&include_mem=0&channel=$t"), wantJSON(`~\{"version":"[^"]+","health":"OK","start_time":\d+,"topics":\[\],"producers":null\}`)),
+		does(line("GET", "/stats?format=json&topic=$t"), wantJSON(`~\{"version":"[^"]+","health":"OK","start_time":\d+,"topics":null,`+
+			`"memory":\{"heap_objects":\d+,"heap_idle_bytes":\d+,"heap_in_use_bytes":\d+,"heap_released_bytes":\d+,"gc_pause_usec_100":\d+,`+
+			`"gc_pause_usec_99":\d+,"gc_pause_usec_95":\d+,"next_gc_bytes":\d+,"gc_total_runs":\d+\},"producers":null\}`)),
+		does(line("GET", "/stats?;"), wantErr(400, "INVALID_REQUEST")),
+	}},
+	{"stats filters", []exchange{
+		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"topics":\[\{"topic_name":"$t","channels":\[\],"depth":0,.*`)),
+		does(line("GET", "/stats?format=json&include_mem=0&topic=$t&channel=c"), wantJSON(`~.*"topics":\[\],"producers":null\}`)),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(line("GET", "/stats?format=json&include_mem=0&include_clients=0&topic=$t&channel=c"), wantJSON(`~.*"client_count":0,"clients":null,.*"producers":null\}`)),
+		does(line("GET", "/stats?format=json&include_mem=0&include_clients=no&topic=$t&channel=c"), wantJSON(`~.*"client_count":0,"clients":\[\],.*`)),
+	}},
+	{"stats as text", []exchange{
+		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
+		does(req("POST", "/channel/create?topic=$t&channel=c", ""), wantEmpty),
+		does(req("POST", "/topic/pause?topic=$t", ""), wantEmpty),
+		does(line("GET", "/stats?topic=$t&format=JSON"), want{status: 200, header: nsqText, body: `~(?s)nsqd v1\.3\.0\S* \(built w/go[^)]+\)
+start_time \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+
+uptime \S+
+
+Health: OK
+
+Memory:
+   heap_objects             	\d+
+   heap_idle_bytes          	\d+
+   heap_in_use_bytes        	\d+
+   heap_released_bytes      	\d+
+   gc_pause_usec_100        	\d+
+   gc_pause_usec_99         	\d+
+   gc_pause_usec_95         	\d+
+   next_gc_bytes            	\d+
+   gc_total_runs            	\d+
+
+Topics:
+\*P \[$t       \] depth: 0     be-depth: 0     msgs: 0        e2e%: ` + `
+      \[c                        \] depth: 0     be-depth: 0     inflt: 0    def: 0    re-q: 0     timeout: 0     msgs: 0        e2e%: ` + `
+
+Producers: None
+`}),
+		does(line("GET", "/stats?topic=$u&include_mem=0"), want{status: 200, header: nsqText, body: `~nsqd [^\n]+
+start_time \S+
+uptime \S+
+
+Health: OK
+
+Topics: None
+
+Producers: None
+`}),
+	}},
+	{"config", []exchange{
+		does(line("GET", "/config/log_level"), wantJSON("2")),
+		does(line("GET", "/config/log%5flevel"), wantJSON("2")),
+		does(line("GET", "/config/log_prefix"), want{status: 200, header: nsqText, body: "[nsqd] "}),
+		does(line("GET", "/config/tls_cert"), wantEmpty),
+		does(line("GET", "/config/msg_timeout"), wantJSON("60000000000")),
+		does(line("GET", "/config/deflate"), wantJSON("true")),
+		does(line("GET", "/config/max_rdy_count"), wantJSON("2500")),
+		does(line("GET", "/config/nsqlookupd_tcp_addresses"), wantJSON("[]")),
+		does(line("GET", "/config/Log_Level"), wantErr(400, "INVALID_OPTION")),
+		does(line("GET", "/config/verbose"), wantErr(400, "INVALID_OPTION")),
+		does(req("PUT", "/config/log_level", "DEBUG"), wantJSON("1")),
+		does(line("GET", "/config/log_level"), wantJSON("1")),
+		does(req("PUT", "/config/log_level", "info"), wantJSON("2")),
+		does(req("PUT", "/config/log_level", "info\n"), wantErr(400, "INVALID_VALUE")),
+		does(req("PUT", "/config/log_level", `"info"`), wantErr(400, "INVALID_VALUE")),
+		does(req("PUT", "/config/log_level", "warning"), wantErr(400, "INVALID_VALUE")),
+		does(req("PUT", "/config/log_level", ""), wantErr(413, "INVALID_VALUE")),
+		does(req("PUT", "/config/none", ""), wantErr(413, "INVALID_VALUE")),
+		does(req("PUT", "/config/none", "x"), wantErr(400, "INVALID_OPTION")),
+		does(req("PUT", "/config/msg_timeout", "5"), wantErr(400, "INVALID_OPTION")),
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", "[]"), wantJSON("[]")),
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", "null"), wantJSON("null")),
+		does(line("GET", "/config/nsqlookupd_tcp_addresses"), wantJSON("null")),
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", "[1]"), wantErr(400, "INVALID_VALUE")),
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", "x"), wantErr(400, "INVALID_VALUE")),
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", "[]"), wantJSON("[]")),
+		does(req("PUT", "/config/log_level", strings.Repeat("x", 1<<20+1)), wantErr(413, "INVALID_VALUE")),
+	}},
+	{"config of peers", []exchange{
+		{send: req("PUT", "/config/nsqlookupd_tcp_addresses", `["127.0.0.1:1"]`), want: wantErr(501, "NSQLOOKUPD_NOT_SUPPORTED"),
+			stock: &want{status: 200, header: nsqJSON, body: `["127.0.0.1:1"]`}, reason: "nsqlookupd is not built yet, an OK would be a lie"},
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", `[]`), wantJSON("[]")),
+	}},
+	{"routing", []exchange{
+		does(line("GET", "/"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/nope"), wantErr(404, "NOT_FOUND")),
+		does(req("POST", "/put?topic=$t", "x"), wantErr(404, "NOT_FOUND")),
+		does(line("HEAD", "/nope"), want{status: 404, header: nsqJSON}),
+		does(line("HEAD", "/ping"), want{status: 405, header: header("Allow", "GET, OPTIONS", "X-Nsq-Content-Type", "nsq; version=1.0", "Content-Type", "application/json; charset=utf-8")}),
+		does(line("POST", "/ping"), wantAllow("GET, OPTIONS")),
+		does(line("DELETE", "/ping"), wantAllow("GET, OPTIONS")),
+		does(line("get", "/ping"), wantAllow("GET, OPTIONS")),
+		does(line("FOO", "/pub"), wantAllow("OPTIONS, POST")),
+		does(line("GET", "/topic/create"), wantAllow("OPTIONS, POST")),
+		does(line("DELETE", "/config/x"), wantAllow("GET, OPTIONS, PUT")),
+		does(line("GET", "/debug/freememory"), wantAllow("OPTIONS, POST")),
+		does(line("GET", "/debug/setblockrate"), wantAllow("OPTIONS, PUT")),
+		does(line("PUT", "/debug/pprof/symbol"), wantAllow("GET, OPTIONS, POST")),
+		does(line("GET", "/debug/pprof/mutex"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/config"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/config/"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/config/a/b"), wantErr(404, "NOT_FOUND")),
+		does(line("DELETE", "/ping/"), wantErr(404, "NOT_FOUND")),
+		does(line("PUT", "/ping/"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/pub/"), wantErr(404, "NOT_FOUND")),
+		does(line("GET", "/p%69ng"), want{status: 200, header: bareText, body: "OK"}),
+		does(line("GET", "http://other/ping"), want{status: 200, header: bareText, body: "OK"}),
+		does(line("GET", "/ping#x"), wantErr(404, "NOT_FOUND")),
+	}},
+	{"options", []exchange{
+		does(line("OPTIONS", "/ping"), want{status: 200, header: header("Allow", "GET, OPTIONS")}),
+		does(line("OPTIONS", "/pub"), want{status: 200, header: header("Allow", "OPTIONS, POST")}),
+		does(line("OPTIONS", "/config/x"), want{status: 200, header: header("Allow", "GET, OPTIONS, PUT")}),
+		does(line("OPTIONS", "*"), want{status: 200, header: none}),
+		does(line("OPTIONS", "/nope"), wantErr(404, "NOT_FOUND")),
+		does(line("OPTIONS", "/ping/"), wantErr(404, "NOT_FOUND")),
+	}},
+	{"redirects", []exchange{
+		does(line("GET", "/ping/?a=b&c"), want301("/ping?a=b&amp;c").unescapeLocation()),
+		does(line("GET", "/PING"), want301("/ping")),
+		does(line("GET", "//ping"), want301("/ping")),
+		does(line("GET", "/x/../ping"), want301("/ping")),
+		does(line("GET", "/./stats/"), want301("/stats")),
+		does(line("GET", "/Stats/"), want301("/stats")),
+		does(line("GET", "/ping%2f"), want301("/ping")),
+		does(line("GET", "/debug/pprof"), want301("/debug/pprof/")),
+		does(line("GET", "/Debug/pprof"), want301("/debug/pprof/")),
+		does(line("GET", "/config/log_level/"), want301("/config/log_level")),
+		does(line("GET", "/CONFIG/Log_Level"), want301("/config/Log_Level")),
+		does(line("GET", "http://other/ping/"), want301("http://other/ping")),
+		does(req("POST", "/pub/?topic=$t", "x"), want307("/pub?topic=$t")),
+		does(req("POST", "/PUB", ""), want307("/pub")),
+		does(req("PUT", "/CONFIG/x", ""), want307("/config/x")),
+	}},
+	{"debug", []exchange{
+		does(line("PUT", "/debug/setblockrate"), want{status: 400, header: bareText, body: `invalid block rate : strconv.Atoi: parsing "": invalid syntax`}),
+		does(line("PUT", "/debug/setblockrate?rate=abc"), want{status: 400, header: bareText, body: `invalid block rate : strconv.Atoi: parsing "abc": invalid syntax`}),
+		does("PUT /debug/setblockrate?rate=1 HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nrate=a%20",
+			want{status: 400, header: bareText, body: `invalid block rate : strconv.Atoi: parsing "a ": invalid syntax`}),
+		{send: line("PUT", "/debug/setblockrate?rate=0"), want: want{status: 200, header: none}, stock: ptr(wantErr(500, "INTERNAL_ERROR")), reason: "the stock daemon cannot encode its own success"},
+		{send: line("POST", "/debug/freememory"), want: want{status: 200, header: none}, stock: ptr(wantErr(500, "INTERNAL_ERROR")), reason: "as above"},
+		does(line("GET", "/debug/pprof/goroutine?debug=1"), want{status: 200, header: header("Content-Type", "text/plain; charset=utf-8", "X-Content-Type-Options", "nosniff"), body: "~(?s)goroutine profile: total .*"}),
+		does(line("GET", "/debug/pprof/heap"), want{status: 200, header: header("Content-Type", "application/octet-stream", "X-Content-Type-Options", "nosniff",
+			"Content-Disposition", `attachment; filename="heap"`), body: "~(?s)\x1f.*"}),
+		does(line("GET", "/debug/pprof/cmdline"), want{status: 200, header: header("Content-Type", "text/plain; charset=utf-8", "X-Content-Type-Options", "nosniff"), body: "~(?s).+"}),
+		does(line("GET", "/debug/pprof/symbol"), want{status: 200, header: header("Content-Type", "text/plain; charset=utf-8", "X-Content-Type-Options", "nosniff"), body: "num_symbols: 1\n"}),
+		does(req("POST", "/debug/pprof/symbol", "0x1"), want{status: 200, header: header("Content-Type", "text/plain; charset=utf-8", "X-Content-Type-Options", "nosniff"), body: "num_symbols: 1\n"}),
+		does(line("GET", "/debug/pprof/"), want{status: 200, header: header("Content-Type", "text/html; charset=utf-8", "X-Content-Type-Options", "nosniff"), body: "~(?s)<html>.*"}),
+		does(line("GET", "/debug/pprof/profile?seconds=1"), want{status: 200, header: header("Content-Type", "application/octet-stream", "X-Content-Type-Options", "nosniff",
+			"Content-Disposition", `attachment; filename="profile"`), body: "~(?s)\x1f.*"}),
+	}},
+	{"unknown expectation", []exchange{
+		does("GET /ping HTTP/1.1\r\nHost: h\r\nExpect: foo\r\n\r\n", want{status: 417, header: none, closes: true}),
+	}},
+	{"not a path", []exchange{does(line("GET", "ping"), want400)}},
+	{"broken escape in the path", []exchange{does(line("GET", "/%zz"), want400)}},
+	{"no HTTP", []exchange{does("\x16\x03\x01\x00\xa5\x01\r\n\r\n", want400)}},
+	{"no version", []exchange{does("GET /ping\r\nHost: h\r\n\r\n", want400)}},
+	{"bad length", []exchange{does("GET /ping HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n", want400)}},
+	{"two lengths", []exchange{does("GET /ping HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", want400)}},
+	{"half a header", []exchange{{send: "GET /ping HTTP/1.1\r\nHost: h\r\n", half: true, want: want400}}},
+}
+
+func ptr(w want) *want { return &w }
+
+// unescapeLocation: the header has the target as it is, only the page escapes it.
+func (w want) unescapeLocation() want {
+	w.header["Location"] = strings.ReplaceAll(w.header["Location"], "&amp;", "&")
+	return w
+}
+
+// bigMessages is n messages of the largest size in binary form.
+func bigMessages(n int) string {
+	return strings.Repeat("\x00\x10\x00\x00"+strings.Repeat("m", 1<<20), n)
+}
+
+func refusedChannelSteps() []exchange {
+	var steps []exchange
+	for _, action := range []string{"create", "delete", "empty", "pause", "unpause"} {
+		p := "/channel/" + action
+		steps = append(steps,
+			does(req("POST", p+"?;", ""), wantErr(400, "INVALID_REQUEST")),
+			does(req("POST", p, ""), wantErr(400, "MISSING_ARG_TOPIC")),
+			does(req("POST", p+"?topic=!&channel=!", ""), wantErr(400, "INVALID_ARG_TOPIC")),
+			does(req("POST", p+"?topic=$t", ""), wantErr(400, "MISSING_ARG_CHANNEL")),
+			does(req("POST", p+"?topic=$t&channel=", ""), wantErr(400, "INVALID_ARG_CHANNEL")),
+			does(req("POST", p+"?topic=$t&channel=c", ""), wantErr(404, "TOPIC_NOT_FOUND")),
+		)
+	}
+	return steps
+}
+
+func TestConversations(t *testing.T) {
+	addr := os.Getenv("PEER_HTTP")
+	stock := addr != ""
+	if !stock {
+		addr = newFixture(t, nil).addr
+	}
+	for _, c := range conversations {
+		t.Run(c.name, func(t *testing.T) {
+			names := strings.NewReplacer("$t", uniqueName(), "$u", uniqueName())
+			conn := dial(t, "tcp", addr)
+			for i, step := range c.steps {
+				w := step.want
+				if stock && step.stock != nil {
+					w = *step.stock
+				}
+				conn = step.play(t, conn, addr, names, w, fmt.Sprintf("step %d: %.120q", i, step.send))
+			}
+		})
+	}
+}
+
+// play does one exchange and returns the connection for the next.
+func (e exchange) play(t *testing.T, conn *talker, addr string, names *strings.Replacer, w want, what string) *talker {
+	t.Helper()
+	conn.send(t, names.Replace(e.send))
+	if e.half {
+		require.NoError(t, conn.Conn.(interface{ CloseWrite() error }).CloseWrite())
+	}
+	method, _, _ := strings.Cut(e.send, " ")
+	got, err := conn.read(method)
+	require.NoError(t, err, what)
+	wantHeader := make(http.Header)
+	for k, v := range w.header {
+		wantHeader.Set(k, names.Replace(v))
+	}
+	require.Equal(t, w.status, got.status, "%s: %.300s", what, got.body)
+	require.Equal(t, wantHeader, got.header, what)
+	if pattern, ok := strings.CutPrefix(w.body, "~"); ok {
+		require.Regexp(t, regexp.MustCompile(`\A(?:`+names.Replace(pattern)+`)\z`), got.body, what)
+	} else {
+		require.Equal(t, names.Replace(w.body), got.body, what)
+	}
+	if w.closes {
+		_, err := conn.in.ReadByte()
+		require.ErrorIs(t, err, io.EOF, "%s: the connection should end", what)
+	}
+	if got.closes || w.closes {
+		require.NoError(t, conn.Close())
+		return dial(t, "tcp", addr)
+	}
+	return conn
+}
+
+// uniqueName has eight characters, which the layout of the text statistics counts on.
+func uniqueName() string { return fmt.Sprintf("t%07d", rand.IntN(1e7)) }

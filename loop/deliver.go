@@ -1,0 +1,81 @@
+package loop
+
+// Delivery happens after the batch that made it possible: the channels to look at are collected (deliverLater) and
+// served at the end of the turn. Each claim gives a run of messages to one consumer, and each run is one system call,
+// which is why the channel decides how long runs are.
+
+// runsPerTurn bounds how long one channel may keep its loop from reading.
+const runsPerTurn = 64
+
+// deliverLater has the channel served at the end of this turn.
+func (l *loop) deliverLater(s *subscribers) {
+	if !s.dirty {
+		s.dirty = true
+		l.dirty = append(l.dirty, s)
+	}
+}
+
+// deliver serves every channel that was put on the list, in this turn and for as long as their turns last.
+func (l *loop) deliver() {
+	for i := 0; i < len(l.dirty); i++ {
+		s := l.dirty[i]
+		s.dirty = false
+		l.pump(s)
+	}
+	clear(l.dirty)
+	l.dirty = l.dirty[:0]
+	if len(l.unfinished) > 0 {
+		l.mail.raise(flagPump)
+	}
+}
+
+// pump hands messages of one channel to its ready consumers in turn, until there are none of either.
+func (l *loop) pump(s *subscribers) {
+	defer l.containPump(s)
+	for range runsPerTurn {
+		c := s.ready.first
+		if c == nil {
+			return
+		}
+		l.culprit = c
+		if !c.cons.Claim(l.now, &l.scratch, &l.run) {
+			if c.cons.Credit() <= 0 {
+				c.updateReady()
+				continue
+			}
+			if !s.ch.Park(l.idx) {
+				return
+			}
+			continue // something came in between
+		}
+		s.ready.rotate()
+		c.sendRun(&l.run)
+		c.cons.EndBatch()
+		if c.dead {
+			l.closeConn(c)
+			continue
+		}
+		c.updateReady()
+		c.armTimer()
+	}
+	if s.ready.first != nil {
+		l.unfinished = append(l.unfinished, s)
+	}
+}
+
+// containPump is contain for pump: whatever happened, the consumers that are left must be served.
+func (l *loop) containPump(s *subscribers) {
+	if r := recover(); r != nil {
+		l.panicked(r)
+		l.unfinished = append(l.unfinished, s)
+	}
+}
+
+// resumePumps takes up what earlier turns left.
+func (l *loop) resumePumps() {
+	for _, s := range l.unfinished {
+		l.deliverLater(s)
+	}
+	clear(l.unfinished)
+	l.unfinished = l.unfinished[:0]
+}

@@ -1,0 +1,62 @@
+package loop
+
+import (
+	"maps"
+
+	"github.com/nsqloop/nsqloop/codec"
+)
+
+// ClientStats is one connection at one moment. PubCounts is nil for a connection that never published; Topic and
+// Channel are empty for one that does not consume.
+type ClientStats struct {
+	ClientID, Hostname, UserAgent string
+	RemoteAddress                 string
+	TopologyRegion, TopologyZone  string
+	State                         codec.State
+	ReadyCount                    int64 // RDY as the client set it
+	InFlightCount                 int64
+	MessageCount                  int64 // deliveries
+	FinishCount, RequeueCount     int64
+	ConnectTime                   int64 // Unix seconds
+	SampleRate                    int32
+	PubCounts                     map[string]uint64 // messages per topic
+	Topic, Channel                string
+}
+
+// statsRequest collects the connections of one loop.
+type statsRequest struct {
+	clients []ClientStats
+	done    chan struct{}
+}
+
+func (l *loop) stats(req *statsRequest) {
+	defer close(req.done)
+	req.clients = make([]ClientStats, 0, l.all.size)
+	for c := l.all.first; c != nil; c = l.all.after(c) {
+		l.culprit = c
+		req.clients = append(req.clients, c.stats())
+	}
+}
+
+func (c *conn) stats() ClientStats {
+	host := peerHost(c.remote)
+	st := ClientStats{
+		ClientID: host, Hostname: host,
+		RemoteAddress: c.remote,
+		State:         c.pol.State,
+		ConnectTime:   c.connectedAt.Unix(),
+		PubCounts:     maps.Clone(c.published),
+	}
+	if id := c.id; id != nil {
+		st.ClientID, st.Hostname, st.UserAgent = id.ClientID, id.Hostname, id.UserAgent
+		st.TopologyRegion, st.TopologyZone = id.TopologyRegion, id.TopologyZone
+		st.SampleRate = id.SampleRate
+	}
+	if c.cons != nil {
+		n := c.cons.Counters()
+		st.ReadyCount, st.InFlightCount = n.Ready, n.InFlight
+		st.MessageCount, st.FinishCount, st.RequeueCount = n.Messages, n.Finished, n.Requeued
+		st.Channel, st.Topic = c.subs.ch.Name(), c.subs.ch.Topic().Name()
+	}
+	return st
+}

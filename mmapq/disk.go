@@ -1,0 +1,74 @@
+package mmapq
+
+import "io"
+
+// Disk is the seam between the log and a file system: one flat directory of files named by ids. Three implementations are meant to exist:
+// the real one (RealDisk), one on the Go heap that the race detector can see (HeapDisk), and fault-injecting ones for tests.
+// Every method may block and is never called from an event loop, except the small window growth named at State.ensure.
+type Disk interface {
+	// CreateMapped makes a new file of exactly size bytes whose blocks are allocated (never sparse: a store into a hole of a full disk would be
+	// a signal) and maps it whole. On failure nothing is left behind.
+	CreateMapped(name string, size int) (*Mapping, error)
+	// OpenMapped maps an existing file whole.
+	OpenMapped(name string) (*Mapping, error)
+	// MapWindow maps bytes [off, off+n) of the named file, creating the file if missing. The first alloc bytes of the window are allocated; the
+	// rest of the mapping must not be touched before a later GrowWindow.
+	MapWindow(name string, off int64, n, alloc int) (*Mapping, error)
+	// GrowWindow allocates bytes [off+from, off+to) of the named file.
+	GrowWindow(name string, off int64, from, to int) error
+	// Punch gives the blocks of [off, off+n) back to the file system; they read as zero afterwards.
+	Punch(name string, off int64, n int) error
+	// OpenFile opens a plain file for appending by offset (the manifest), creating it if create is set.
+	OpenFile(name string, create bool) (File, error)
+	Remove(name string) error
+	Rename(from, to string) error
+	List() ([]string, error)
+	// SyncDir makes creations, renames and removals durable.
+	SyncDir() error
+	// Anonymous returns memory that no file stands behind, for ephemeral topics.
+	Anonymous(size int) (*Mapping, error)
+}
+
+// File is a plain file that is written by offset and never mapped.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	Size() (int64, error)
+	Sync() error
+	Close() error
+}
+
+// Mapping is memory shared with a file. Mem stays valid until Unmap; nobody may touch it afterwards (segments are pinned, see Segment.pin).
+type Mapping struct {
+	Mem   []byte
+	sync  func(off, n int) error
+	unmap func() error
+	warm  func(off, n int) error
+}
+
+// SyncRange makes the pages that hold Mem[off:off+n] durable. The caller must not retry after an error: the kernel reports a failed
+// write-back once and then calls the pages clean.
+func (m *Mapping) SyncRange(off, n int) error {
+	if m.sync == nil || n <= 0 {
+		return nil
+	}
+	return m.sync(off, n)
+}
+
+// Populate faults the pages of Mem[off:off+n] in for writing, so that a later store by an event loop does not wait.
+func (m *Mapping) Populate(off, n int) error {
+	if m.warm == nil {
+		return nil
+	}
+	return m.warm(off, n)
+}
+
+// Unmap ends the mapping.
+func (m *Mapping) Unmap() error {
+	if m.unmap == nil {
+		return nil
+	}
+	f := m.unmap
+	m.unmap = nil
+	return f()
+}

@@ -1,0 +1,159 @@
+package mmapq
+
+import (
+	"cmp"
+	"slices"
+)
+
+// TopicMeta is what the manifest knows of a topic.
+type TopicMeta struct {
+	ID       uint64
+	Name     string
+	Base     [2]Pos // first position of each stream
+	Paused   bool
+	Held     bool   // nothing beyond HeldAt is visible to channels
+	HeldAt   [2]Pos // per stream; counts only while Held
+	Channels []*ChannelMeta
+	segments []segmentMeta
+	dead     [2][]posRange
+}
+
+// ChannelMeta is what the manifest knows of a channel.
+type ChannelMeta struct {
+	ID     uint64
+	Name   string
+	Slot   uint32 // in the channel table
+	Start  [2]Pos
+	Paused bool
+	topic  uint64
+}
+
+type segmentMeta struct {
+	slot   uint32
+	topic  uint64
+	stream Stream
+	seq    uint64
+	salt   uint64
+	size   uint64
+}
+
+// model is the state that the manifest's records add up to.
+type model struct {
+	topics   map[uint64]*TopicMeta
+	channels map[uint64]*ChannelMeta
+	segments map[uint32]segmentMeta
+	floor    Pos    // no new topic starts below
+	lastID   uint64 // largest topic or channel id ever used
+	unknown  int    // records of a kind that this version does not know
+}
+
+func newModel() *model {
+	return &model{topics: map[uint64]*TopicMeta{}, channels: map[uint64]*ChannelMeta{}, segments: map[uint32]segmentMeta{}}
+}
+
+const (
+	flagPaused = 1 << 0
+	flagHeld   = 1 << 1
+)
+
+// apply adds one record. Records about things that do not exist are ignored: they stand behind the deletion that removed it.
+func (m *model) apply(r record) {
+	m.lastID = max(m.lastID, r.id)
+	switch r.kind {
+	case recTopic:
+		base := [2]Pos{Pos(r.a), Pos(r.b)}
+		m.topics[r.id] = &TopicMeta{ID: r.id, Name: r.name, Base: base, Held: true, HeldAt: base} // no channel yet
+	case recTopicGone:
+		if t := m.topics[r.id]; t != nil {
+			for _, c := range t.Channels {
+				delete(m.channels, c.ID)
+			}
+			delete(m.topics, r.id)
+		}
+	case recTopicState:
+		if t := m.topics[r.id]; t != nil {
+			t.Paused, t.Held, t.HeldAt = r.flags&flagPaused != 0, r.flags&flagHeld != 0, [2]Pos{Pos(r.a), Pos(r.b)}
+		}
+	case recChannel:
+		if t := m.topics[r.topic]; t != nil {
+			c := &ChannelMeta{ID: r.id, Name: r.name, Slot: r.slot, Start: [2]Pos{Pos(r.a), Pos(r.b)}, topic: r.topic}
+			m.channels[r.id] = c
+			t.Channels = append(t.Channels, c)
+		}
+	case recChannelGone:
+		if c := m.channels[r.id]; c != nil {
+			delete(m.channels, r.id)
+			if t := m.topics[c.topic]; t != nil {
+				t.Channels = slices.DeleteFunc(t.Channels, func(x *ChannelMeta) bool { return x == c })
+			}
+		}
+	case recChannelPaused:
+		if c := m.channels[r.id]; c != nil {
+			c.Paused = r.flags&flagPaused != 0
+		}
+	case recSegment:
+		m.segments[r.slot] = segmentMeta{slot: r.slot, topic: r.topic, stream: r.stream & 1, seq: r.a, salt: r.b, size: r.size}
+	case recSegmentFree:
+		delete(m.segments, r.slot)
+	case recDead:
+		if t := m.topics[r.id]; t != nil {
+			t.dead[r.stream&1] = append(t.dead[r.stream&1], posRange{Pos(r.a), Pos(r.b)})
+		}
+	case recFloor:
+		m.floor = max(m.floor, Pos(r.a))
+	default:
+		m.unknown++
+	}
+}
+
+func (t *TopicMeta) stateRecord() record {
+	r := record{kind: recTopicState, id: t.ID, a: uint64(t.HeldAt[0]), b: uint64(t.HeldAt[1])}
+	if t.Paused {
+		r.flags |= flagPaused
+	}
+	if t.Held {
+		r.flags |= flagHeld
+	}
+	return r
+}
+
+func (c *ChannelMeta) record() record {
+	return record{kind: recChannel, id: c.ID, topic: c.topic, slot: c.Slot, a: uint64(c.Start[0]), b: uint64(c.Start[1]), name: c.Name}
+}
+
+func (s segmentMeta) record() record {
+	return record{kind: recSegment, slot: s.slot, topic: s.topic, stream: s.stream, a: s.seq, b: s.salt, size: s.size}
+}
+
+// records is the shortest list that adds up to m, in a fixed order.
+func (m *model) records() []record {
+	recs := []record{{kind: recFloor, id: m.lastID, a: uint64(m.floor)}}
+	topics := make([]*TopicMeta, 0, len(m.topics))
+	for _, t := range m.topics {
+		topics = append(topics, t)
+	}
+	slices.SortFunc(topics, func(a, b *TopicMeta) int { return cmp.Compare(a.ID, b.ID) })
+	for _, t := range topics {
+		recs = append(recs, record{kind: recTopic, id: t.ID, a: uint64(t.Base[0]), b: uint64(t.Base[1]), name: t.Name}, t.stateRecord())
+		for _, c := range t.Channels {
+			recs = append(recs, c.record())
+			if c.Paused {
+				recs = append(recs, record{kind: recChannelPaused, id: c.ID, flags: flagPaused})
+			}
+		}
+		for s, ranges := range t.dead {
+			for _, d := range ranges {
+				recs = append(recs, record{kind: recDead, id: t.ID, stream: Stream(s), a: uint64(d.from), b: uint64(d.to)})
+			}
+		}
+	}
+	segs := make([]segmentMeta, 0, len(m.segments))
+	for _, s := range m.segments {
+		segs = append(segs, s)
+	}
+	slices.SortFunc(segs, func(a, b segmentMeta) int { return cmp.Compare(a.slot, b.slot) })
+	for _, s := range segs {
+		recs = append(recs, s.record())
+	}
+	return recs
+}

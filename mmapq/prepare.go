@@ -1,0 +1,395 @@
+package mmapq
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// slot is one segment file and its mapping, in use by a segment or warm in the pool.
+type slot struct {
+	id uint32
+	m  *Mapping
+}
+
+func slotName(id uint32) string { return fmt.Sprintf("nsqloop.%08x.seg", id) }
+
+// Size classes. A log starts small, so that ten thousand quiet topics are cheap, and goes one class up each time it fills a segment quickly.
+var classSizes = [...]int{64 << 10, 1 << 20, 16 << 20}
+
+const (
+	classUpWithin = time.Minute // a segment filled faster than this is followed by a larger one
+	prepareRetry  = 250 * time.Millisecond
+	populateStep  = 1 << 20
+	trimEvery     = 30 * time.Second
+)
+
+// pool holds freed slots, mapped and faulted, last in first out: fresh memory is what costs most. Its mutex is a leaf.
+type pool struct {
+	mu     sync.Mutex
+	bySize map[int][]*slot
+	bytes  int
+	least  int // smallest value of bytes since the last trim: what nobody needed
+	nextID uint32
+}
+
+func (p *pool) take(size int) *slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.bySize[size]
+	if len(list) == 0 {
+		return nil
+	}
+	s := list[len(list)-1]
+	p.bySize[size] = list[:len(list)-1]
+	p.bytes -= size
+	p.least = min(p.least, p.bytes)
+	return s
+}
+
+// trim takes out half of what was not needed since the last call.
+func (p *pool) trim() []*slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	surplus := p.least / 2
+	p.least = p.bytes
+	var out []*slot
+	for size, list := range p.bySize {
+		for len(list) > 0 && size <= surplus {
+			out = append(out, list[0]) // the coldest
+			list = list[1:]
+			surplus -= size
+			p.bytes -= size
+		}
+		p.bySize[size] = list
+	}
+	p.least = p.bytes
+	return out
+}
+
+// put keeps s for reuse; false when the pool is full, then the caller removes the file.
+func (p *pool) put(s *slot, limit int) bool {
+	size := len(s.m.Mem)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes+size > limit {
+		return false
+	}
+	p.bySize[size] = append(p.bySize[size], s)
+	p.bytes += size
+	return true
+}
+
+func (p *pool) newID() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nextID++
+	return p.nextID
+}
+
+// preparer keeps the next segment of busy logs ready, so that no loop ever waits for a disk. One goroutine.
+type preparer struct {
+	st   *Store
+	mu   sync.Mutex
+	list []*Log
+	kick chan struct{}
+}
+
+// add queues a log; called with Log.mu held.
+func (p *preparer) add(l *Log) {
+	p.mu.Lock()
+	p.list = append(p.list, l)
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (p *preparer) run() {
+	defer p.st.wg.Done()
+	for {
+		select {
+		case <-p.st.quit:
+			p.drain(ErrExiting)
+			return
+		case <-p.kick:
+			p.drain(nil)
+		}
+	}
+}
+
+func (p *preparer) drain(refuse error) {
+	for {
+		p.mu.Lock()
+		list := p.list
+		p.list = nil
+		p.mu.Unlock()
+		if len(list) == 0 {
+			return
+		}
+		for _, l := range list {
+			p.serve(l, refuse)
+		}
+	}
+}
+
+// serve gives l its next segment, or the reason why it gets none.
+func (p *preparer) serve(l *Log, refuse error) {
+	l.mu.Lock()
+	body, seq := l.askBody, l.nextSeq
+	class := l.class
+	old := l.next
+	if old != nil && old.room() < FrameHeader+body+entrySize {
+		l.next = nil
+	} else {
+		old = nil
+	}
+	have := l.next != nil
+	if !have {
+		l.nextSeq++
+	}
+	l.mu.Unlock()
+	var s *Segment
+	err := refuse
+	if old != nil {
+		p.st.freeSegments(l, []*Segment{old})
+	}
+	if err == nil && !have {
+		s, err = p.st.newSegment(l, seq, class, body)
+	}
+	l.mu.Lock()
+	if s != nil {
+		l.next = s
+	}
+	if l.failed != nil && err == nil {
+		p.st.warn("TOPIC(%s): publishing goes on", l.name)
+	}
+	if err != nil && l.failed == nil {
+		p.st.warn("TOPIC(%s): no room for the next segment: %v", l.name, err)
+	}
+	l.failed, l.failedAt = err, time.Now()
+	l.asked, l.askBody = false, 0
+	l.ready.Broadcast()
+	l.mu.Unlock()
+}
+
+// segmentSize returns the file size for a class that also takes one body.
+func (st *Store) segmentSize(class, body int) int {
+	size := min(classSizes[class], st.opts.SegmentMax)
+	need := headerSize + FrameHeader + body + entrySize
+	if need > size {
+		size = (need + 1<<20 - 1) &^ (1<<20 - 1)
+	}
+	return size
+}
+
+// newSegment takes a warm slot or makes one, records whose it is, and leaves it ready to be activated by a store into its header.
+func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, error) {
+	size := st.segmentSize(class, body)
+	var salt [8]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return nil, err
+	}
+	s := &Segment{stream: l.stream, seq: seq, salt: binary.LittleEndian.Uint64(salt[:]), tail: headerSize}
+	if l.memory {
+		m, err := st.disk.Anonymous(size)
+		if err != nil {
+			return nil, err
+		}
+		s.slot = &slot{m: m}
+		s.mem = m.Mem
+		return s, nil
+	}
+	sl := st.pool.take(size)
+	if sl == nil {
+		id := st.pool.newID()
+		m, err := st.disk.CreateMapped(slotName(id), size)
+		if err != nil {
+			return nil, err
+		}
+		sl = &slot{id: id, m: m}
+		st.newFiles.Store(true)
+	}
+	for o := 0; o < size; o += populateStep {
+		if err := sl.m.Populate(o, min(populateStep, size-o)); err != nil {
+			st.dropSlot(sl)
+			return nil, err
+		}
+	}
+	meta := segmentMeta{slot: sl.id, topic: l.topicID, stream: l.stream, seq: seq, salt: s.salt, size: uint64(size)}
+	if err := st.man.append(meta.record()); err != nil {
+		st.dropSlot(sl)
+		return nil, err
+	}
+	s.slot, s.mem = sl, sl.m.Mem
+	return s, nil
+}
+
+// TrimPool gives the disk back what the pool did not need for trimEvery. Called about once a second by the reclaimer.
+func (st *Store) TrimPool() {
+	if time.Since(st.trimmed) < trimEvery {
+		return
+	}
+	st.trimmed = time.Now()
+	for _, s := range st.pool.trim() {
+		st.dropSlot(s)
+	}
+}
+
+// dropSlot unmaps and removes a slot's file.
+func (st *Store) dropSlot(sl *slot) {
+	if err := sl.m.Unmap(); err != nil {
+		st.warn("unmap segment file %s: %v", slotName(sl.id), err)
+	}
+	if sl.id == 0 {
+		return
+	}
+	if err := st.disk.Remove(slotName(sl.id)); err != nil {
+		st.warn("remove segment file: %v", err)
+	}
+}
+
+// freeSegments records that segments are free and puts their slots into the pool, or removes them. Their last reader is gone (I3).
+func (st *Store) freeSegments(l *Log, segs []*Segment) {
+	if len(segs) == 0 {
+		return
+	}
+	if l.memory {
+		for _, s := range segs {
+			st.dropSlot(s.slot)
+		}
+		return
+	}
+	recs := make([]record, 0, len(segs))
+	for _, s := range segs {
+		recs = append(recs, record{kind: recSegmentFree, slot: s.slot.id})
+	}
+	err := st.man.append(recs...)
+	if err == nil {
+		// A freed slot may be overwritten only when a power cut cannot bring its old owner back.
+		err = st.man.sync()
+	}
+	if err != nil {
+		// The files stay as they are; the next start finds them unneeded.
+		st.warn("segments of topic %s are not reused: %v", l.name, err)
+		for _, s := range segs {
+			if err := s.slot.m.Unmap(); err != nil {
+				st.warn("unmap: %v", err)
+			}
+		}
+		return
+	}
+	for _, s := range segs {
+		if !st.pool.put(s.slot, st.opts.PoolBytes) {
+			st.dropSlot(s.slot)
+		}
+	}
+}
+
+// Truncate frees the segments that needed says nobody needs any more. needed gets the range of a sealed segment; it runs under the log's lock and must
+// not call back. Runs on the reclaimer.
+func (l *Log) Truncate(needed func(from, to Pos) bool) int {
+	l.mu.Lock()
+	old := *l.segs.Load()
+	keep := make([]*Segment, 0, len(old))
+	var gone []*Segment
+	for _, s := range old {
+		if s == l.open || !s.sealed.Load() || s.pins.Load() != 0 || l.reservedIn(s) || needed(s.base, s.end()) {
+			keep = append(keep, s)
+		} else {
+			gone = append(gone, s)
+		}
+	}
+	if len(gone) > 0 {
+		l.segs.Store(&keep)
+		l.pruneDead(keep)
+	}
+	l.mu.Unlock()
+	l.st.freeSegments(l, gone)
+	return len(gone)
+}
+
+func (l *Log) reservedIn(s *Segment) bool {
+	for _, r := range l.pending {
+		if r.seg == s {
+			return true
+		}
+	}
+	return false
+}
+
+// pruneDead forgets dropped ranges below the first segment that is left. Caller holds mu.
+func (l *Log) pruneDead(segs []*Segment) {
+	dead := l.dead.Load()
+	if dead == nil || len(segs) == 0 {
+		return
+	}
+	var left []posRange
+	for _, d := range *dead {
+		if d.to > segs[0].base {
+			left = append(left, d)
+		}
+	}
+	if len(left) == 0 {
+		l.dead.Store(nil)
+	} else {
+		l.dead.Store(&left)
+	}
+}
+
+// Drop records that [from, to) was dropped: claims jump it, counts subtract it.
+func (l *Log) Drop(from, to Pos) error {
+	if from >= to {
+		return nil
+	}
+	if !l.memory {
+		if err := l.st.man.append(record{kind: recDead, id: l.topicID, stream: l.stream, a: uint64(from), b: uint64(to)}); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []posRange
+	if d := l.dead.Load(); d != nil {
+		list = append(list, *d...)
+	}
+	list = append(list, posRange{from, to})
+	l.dead.Store(&list)
+	return nil
+}
+
+// Close refuses further appends. The segments stay readable until Remove.
+func (l *Log) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.ready.Broadcast()
+	l.mu.Unlock()
+}
+
+// Remove frees all segments of a closed log. It returns false, to be called again later, while a pin or a reservation is left.
+func (l *Log) Remove() bool {
+	l.mu.Lock()
+	if l.asked || len(l.pending) > 0 {
+		l.mu.Unlock()
+		return false
+	}
+	segs := *l.segs.Load()
+	for _, s := range segs {
+		if s.pins.Load() != 0 {
+			l.mu.Unlock()
+			return false
+		}
+	}
+	l.segs.Store(&[]*Segment{})
+	l.open = nil
+	if l.next != nil {
+		segs = append(segs[:len(segs):len(segs)], l.next)
+		l.next = nil
+	}
+	l.mu.Unlock()
+	l.st.freeSegments(l, segs)
+	return true
+}

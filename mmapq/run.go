@@ -1,0 +1,175 @@
+package mmapq
+
+import "sort"
+
+// Run is a range of consecutive messages of one segment: one range of bytes that goes to a consumer as it is. The segment is pinned from
+// Log.Run until Release.
+type Run struct {
+	seg   *Segment
+	First Pos
+	N     int
+	Bytes []byte
+}
+
+// ID returns the id of the first message of the run; the following ones count up.
+func (r *Run) ID() uint64 { return r.seg.idBase + uint64(r.First-r.seg.base) }
+
+// Frame returns the bytes of message i of the run.
+func (r *Run) Frame(i int) []byte { return r.seg.frame(uint32(r.First-r.seg.base) + uint32(i)) }
+
+// Due returns the due time (ms since 1970) of message i of a run of the deferred stream.
+func (r *Run) Due(i int) int64 { return r.seg.entry(uint32(r.First-r.seg.base) + uint32(i)).due() }
+
+// Release lets go of the segment.
+func (r *Run) Release() {
+	if r.seg != nil {
+		r.seg.unpin()
+		r.seg = nil
+	}
+}
+
+// Run finds the longest run that starts at or behind p, ends at or before limit, has at most maxN messages and (unless it is one message)
+// maxBytes bytes. next is where the reader goes on: behind the run, or behind what was skipped when nothing is left before limit (N is 0
+// then and nothing is pinned). The caller makes sure that the position it asks for cannot be freed meanwhile (it is not below its channel's
+// floor, and holds the channel's mutex).
+func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
+	for {
+		p = l.skipDead(p)
+		s := l.find(p)
+		if s == nil || p >= limit {
+			return Run{}, max(p, limit)
+		}
+		p = max(p, s.base)
+		if p >= limit {
+			return Run{}, limit
+		}
+		end := min(limit, p+Pos(maxN))
+		if s.sealed.Load() {
+			if p >= s.end() {
+				return Run{}, limit // behind the last segment: nothing was committed here
+			}
+			end = min(end, s.end())
+		}
+		if stop, ok := l.deadAfter(p); ok {
+			end = min(end, stop)
+		}
+		if s.hasDead.Load() {
+			var skipped bool
+			if p, end, skipped = l.aroundDamage(s, p, end); skipped {
+				continue
+			}
+		}
+		i, n := uint32(p-s.base), uint32(end-p)
+		from := s.offset(i)
+		if to := s.offset(i + n - 1); int(to-from) > maxBytes && n > 1 {
+			n = uint32(sort.Search(int(n)-1, func(k int) bool { return int(s.offset(i+uint32(k)+1)-from) > maxBytes }))
+			n = max(n, 1)
+		}
+		last := s.offset(i + n - 1)
+		to := last + uint32(frameLen(s.mem[last:]))
+		s.pin()
+		return Run{seg: s, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n)
+	}
+}
+
+// aroundDamage cuts [p, end) at damaged entries; skipped tells that p itself was damaged and moved on.
+func (l *Log) aroundDamage(s *Segment, p, end Pos) (Pos, Pos, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range s.damage {
+		if p >= d.from && p < d.to {
+			return d.to, end, true
+		}
+		if d.from > p && d.from < end {
+			end = d.from
+		}
+	}
+	return p, end, false
+}
+
+// skipDead moves p behind a range that was dropped.
+func (l *Log) skipDead(p Pos) Pos {
+	dead := l.dead.Load()
+	if dead == nil {
+		return p
+	}
+	for _, d := range *dead {
+		if p >= d.from && p < d.to {
+			p = d.to
+		}
+	}
+	return p
+}
+
+// deadAfter returns the start of the first dropped range behind p.
+func (l *Log) deadAfter(p Pos) (Pos, bool) {
+	dead := l.dead.Load()
+	if dead == nil {
+		return 0, false
+	}
+	for _, d := range *dead {
+		if d.from > p {
+			return d.from, true
+		}
+	}
+	return 0, false
+}
+
+// DeadBetween counts the entries of dropped or damaged ranges in [from, to), for depth.
+func (l *Log) DeadBetween(from, to Pos) uint64 {
+	n := uint64(0)
+	if dead := l.dead.Load(); dead != nil {
+		for _, d := range *dead {
+			if a, b := max(d.from, from), min(d.to, to); a < b {
+				n += l.Ordinal(b) - l.Ordinal(a)
+			}
+		}
+	}
+	for _, s := range *l.segs.Load() {
+		if !s.hasDead.Load() {
+			continue
+		}
+		l.mu.Lock()
+		for _, d := range s.damage {
+			if a, b := max(d.from, from), min(d.to, to); a < b {
+				n += uint64(b - a)
+			}
+		}
+		l.mu.Unlock()
+	}
+	return n
+}
+
+// Next returns the first position at or behind p that holds a message, or limit: it jumps gaps between segments, dropped and damaged ranges.
+// end is how far messages follow without a gap. Used to walk a channel's state.
+func (l *Log) Next(p, limit Pos) (at, end Pos) {
+	for p < limit {
+		p = l.skipDead(p)
+		s := l.find(p)
+		if s == nil {
+			return limit, limit
+		}
+		p = max(p, s.base)
+		end := limit
+		if s.sealed.Load() {
+			if p >= s.end() {
+				return limit, limit
+			}
+			end = min(end, s.end())
+		}
+		if stop, ok := l.deadAfter(p); ok {
+			end = min(end, stop)
+		}
+		if s.hasDead.Load() {
+			var skipped bool
+			if p, end, skipped = l.aroundDamage(s, p, end); skipped {
+				continue
+			}
+		}
+		if p >= limit {
+			break
+		}
+		return p, end
+	}
+	return limit, limit
+}

@@ -1,0 +1,68 @@
+package mmapq
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// Segment is one mapped file of a log: header page, frames growing up, entries growing down from the end.
+//
+// Invariants:
+//
+//	I1  frames lie back to back: entry i+1 starts where the frame of entry i ends. A run of messages is therefore one range of bytes.
+//	I2  bytes of a position below Log.Committed never change until the segment is freed.
+//	I3  a segment is freed only when no channel needs any of its positions, nothing is reserved in it and no pin is held.
+//	I4  positions of a segment are base .. base+count-1; the next segment of the log starts at or behind that end.
+type Segment struct {
+	slot    *slot
+	mem     []byte // slot.m.Mem
+	idBase  uint64 // IDPrefix | base: id of entry 0
+	base    Pos
+	baseOrd uint64
+	salt    uint64
+	seq     uint64
+	stream  Stream
+
+	// Owned by Log.mu while open; count is final once sealed is set.
+	count  uint32
+	tail   uint32 // offset where the next frame goes
+	minTS  int64
+	maxTS  int64
+	sealed atomic.Bool
+
+	hasDead   atomic.Bool // some entry has flagDead: readers look at every entry
+	damage    []posRange  // entries that failed their check at recovery or whose writer failed; guarded by Log.mu, read after hasDead
+	pins      atomic.Int32
+	durable   atomic.Uint32 // entries known synced; written by the syncer
+	recovered bool          // was read back at start, not written by this process
+}
+
+type posRange struct{ from, to Pos } // [from, to)
+
+func (s *Segment) end() Pos { return s.base + Pos(s.count) }
+
+func (s *Segment) entryAt(i uint32) int { return len(s.mem) - entrySize*int(i+1) }
+
+func (s *Segment) entry(i uint32) entry { return getEntry(s.mem[s.entryAt(i):]) }
+
+func (s *Segment) offset(i uint32) uint32 { return binary.LittleEndian.Uint32(s.mem[s.entryAt(i):]) }
+
+// frame returns the bytes of entry i.
+func (s *Segment) frame(i uint32) []byte {
+	off := int(s.offset(i))
+	return s.mem[off : off+frameLen(s.mem[off:])]
+}
+
+// room is how many bytes are free between the last frame and the last entry.
+func (s *Segment) room() int { return s.entryAt(s.count) + entrySize - int(s.tail) }
+
+func (s *Segment) pin()   { s.pins.Add(1) }
+func (s *Segment) unpin() { s.pins.Add(-1) }
+
+// seal closes the segment for appending. Caller holds Log.mu.
+func (s *Segment) seal() {
+	storeChecked(s.mem, offMinTime, uint64(s.minTS), s.salt)
+	storeChecked(s.mem, offMaxTime, uint64(s.maxTS), s.salt)
+	storeChecked(s.mem, offSeal, uint64(s.count)+1, s.salt)
+	s.sealed.Store(true)
+}

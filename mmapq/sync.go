@@ -1,0 +1,247 @@
+package mmapq
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// SyncPolicy says when what was acknowledged is also on the disk.
+type SyncPolicy int
+
+const (
+	// SyncInterval acknowledges what is in the kernel's pages (SIGKILL cannot lose it) and syncs by time, or by count when asked.
+	SyncInterval SyncPolicy = iota
+	// SyncAlways acknowledges after the sync that covers the message (group commit).
+	SyncAlways
+)
+
+// syncer runs sync rounds over everything dirty: the manifest first (it holds the identity that the data needs), then the logs, then channel
+// states and the channel table. One round at a time; who comes meanwhile joins the next.
+type syncer struct {
+	st *Store
+
+	mu     sync.Mutex
+	logs   []*Log
+	states []*State
+
+	wake    chan struct{} // something became dirty
+	now     chan struct{} // do not wait for the interval
+	count   atomic.Int64  // publishes since the last round (sync-every)
+	last    time.Duration // how long the last round took
+	endedAt time.Time
+	rounds  atomic.Uint64
+}
+
+func (y *syncer) add(l *Log) {
+	y.mu.Lock()
+	y.logs = append(y.logs, l)
+	y.mu.Unlock()
+	signal(y.wake)
+}
+
+func (y *syncer) addState(s *State) {
+	y.mu.Lock()
+	y.states = append(y.states, s)
+	y.mu.Unlock()
+	signal(y.wake)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// published counts towards sync-every.
+func (y *syncer) published(n int) {
+	every := y.st.opts.SyncEvery
+	if every > 0 && y.count.Add(int64(n)) >= every {
+		signal(y.now)
+	}
+}
+
+func (y *syncer) run() {
+	defer y.st.wg.Done()
+	for {
+		select {
+		case <-y.st.quit:
+			return
+		case <-y.wake:
+		}
+		if y.st.opts.Sync == SyncInterval && !y.pause() {
+			return
+		}
+		y.round()
+	}
+}
+
+// pause waits for the interval to pass, or for sync-every to call, but then until four times the last round's duration has passed since it
+// ended. False: the store is closing (Close runs the last round itself).
+func (y *syncer) pause() bool {
+	t := time.NewTimer(y.st.opts.SyncTimeout)
+	defer t.Stop()
+	select {
+	case <-y.st.quit:
+		return false
+	case <-t.C:
+		return true
+	case <-y.now:
+	}
+	if rest := 4*y.last - time.Since(y.endedAt); rest > 0 {
+		t.Reset(rest)
+		select {
+		case <-y.st.quit:
+			return false
+		case <-t.C:
+		}
+	}
+	return true
+}
+
+// round syncs all that was dirty when it began.
+func (y *syncer) round() {
+	began := time.Now()
+	y.count.Store(0)
+	y.mu.Lock()
+	logs, states := y.logs, y.states
+	y.logs, y.states = nil, nil
+	y.mu.Unlock()
+	err := y.st.Failed()
+	if err == nil {
+		err = y.st.man.sync()
+	}
+	if err == nil && y.st.newFiles.Swap(false) {
+		err = y.st.disk.SyncDir()
+	}
+	if err == nil {
+		err = parallel(logs, func(l *Log) error { return l.syncRange() })
+	}
+	if err == nil && len(states) > 0 {
+		y.st.reclaim.Lock() // keeps windows mapped
+		err = parallel(states, func(s *State) error { return s.syncAll() })
+		y.st.reclaim.Unlock()
+		if err == nil {
+			err = y.st.table.sync()
+		}
+	}
+	if err != nil {
+		y.st.fail(fmt.Errorf("sync: %w", err))
+	}
+	for _, l := range logs {
+		l.wakeWaiters()
+	}
+	y.last, y.endedAt = time.Since(began), time.Now()
+	y.rounds.Add(1)
+}
+
+const syncWorkers = 4
+
+// parallel runs f over list with a few goroutines and returns the first error.
+func parallel[T any](list []T, f func(T) error) error {
+	if len(list) == 1 {
+		return f(list[0])
+	}
+	var (
+		wg    sync.WaitGroup
+		next  atomic.Int64
+		mu    sync.Mutex
+		first error
+	)
+	for range min(syncWorkers, len(list)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(list) {
+					return
+				}
+				if err := f(list[i]); err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// syncRange makes [durable, committed) durable: the pages of these frames and entries only, never the file (that would write the prefaulted
+// tail too).
+func (l *Log) syncRange() error {
+	l.dirty.Store(false)
+	to := l.Committed()
+	for _, s := range *l.segs.Load() {
+		if to <= s.base {
+			break
+		}
+		s.pin() // against the reclaimer
+		err := s.syncUpTo(to)
+		s.unpin()
+		if err != nil {
+			return err
+		}
+	}
+	l.durable.Store(uint64(to))
+	return nil
+}
+
+func (s *Segment) syncUpTo(to Pos) error {
+	sealed := s.sealed.Load() // before count is looked at: a sealed count is final
+	n := uint32(to - s.base)
+	if sealed {
+		n = min(n, s.count)
+	}
+	was := s.durable.Load()
+	if n <= was {
+		return nil
+	}
+	from := s.offset(was)
+	last := s.offset(n - 1)
+	end := last + uint32(frameLen(s.mem[last:]))
+	if err := s.slot.m.SyncRange(int(from), int(end-from)); err != nil {
+		return err
+	}
+	low := s.entryAt(n - 1)
+	if err := s.slot.m.SyncRange(low, s.entryAt(was)+entrySize-low); err != nil {
+		return err
+	}
+	storeChecked(s.mem, offDurable, uint64(n), s.salt)
+	s.durable.Store(n)
+	return s.slot.m.SyncRange(0, headerSize)
+}
+
+func (l *Log) wakeWaiters() {
+	if mask := l.waiters.Swap(0); mask != 0 && l.st.opts.Settled != nil {
+		l.st.opts.Settled(mask)
+	}
+	l.mu.Lock()
+	l.ready.Broadcast()
+	l.mu.Unlock()
+}
+
+// Durable tells whether everything below p is synced.
+func (l *Log) Durable(p Pos) bool { return Pos(l.durable.Load()) >= p }
+
+// AwaitLoop asks for Options.Settled with this loop's bit after durable moved.
+func (l *Log) AwaitLoop(loop int) {
+	l.waiters.Or(1 << uint(loop))
+}
+
+// AwaitDurable blocks until everything below p is synced or syncing failed.
+func (l *Log) AwaitDurable(p Pos) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.Durable(p) {
+		if err := l.st.Failed(); err != nil {
+			return err
+		}
+		l.ready.Wait()
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+// Command bench puts this project's nsqd beside any other one and prints what both cost, as Markdown.
+//
+//	go run ./perf/bench -peer PATH [-ours PATH] [-runs 3] [-only REGEXP] [-scale 1]
+//
+// Three subjects take turns on every workload: ours; the peer with --mem-queue-size=1000000, where it keeps everything in its memory and
+// loses it when it is killed; and the peer with --mem-queue-size=0, where it writes everything to disk, the nearest it has to our promise.
+// Each turn is a fresh process on a fresh data path and has two passes: cold is the first since exec, warm the second, after what the
+// first one left was deleted. All passes of all runs are reported as median and range.
+//
+// The figure to look at is broker CPU per message: the time all threads of the daemon spent on a processor, from the scheduler's own
+// account. It counts from exec in the cold pass of publishing workloads, so that preparing memory and files ahead is paid for, and goes on
+// for -settle after the last message, so that a sync that is due then is paid for too. Messages per second are of the wall clock, on a
+// machine that the load generator shares, and mean less.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nsqloop/nsqloop/perf/daemon"
+)
+
+type options struct {
+	ours, peer string
+	oursArgs   []string
+	peerArgs   []string
+	runs       int
+	only       *regexp.Regexp
+	scale      float64
+	size       int
+	settle     time.Duration
+	dir        string
+	out        io.Writer // the tables
+	progress   io.Writer // one line for every pass
+}
+
+func main() {
+	o := options{out: os.Stdout, progress: os.Stderr}
+	var only, oursArgs, peerArgs string
+	var list bool
+	flag.StringVar(&o.peer, "peer", "", "the nsqd to compare with; without one ours is measured alone")
+	flag.StringVar(&o.ours, "ours", "", "our nsqd; without one, cmd/nsqd is built")
+	flag.StringVar(&peerArgs, "peer-args", "", "more flags for the peer, separated by spaces")
+	flag.StringVar(&oursArgs, "ours-args", "", "more flags for ours, separated by spaces")
+	flag.IntVar(&o.runs, "runs", 3, "turns of each subject on each workload")
+	flag.StringVar(&only, "only", "", "regular expression: workloads whose name it matches")
+	flag.BoolVar(&list, "list", false, "print the names of the workloads and end")
+	flag.Float64Var(&o.scale, "scale", 1, "multiplies the number of messages of every workload")
+	flag.IntVar(&o.size, "size", 200, "bytes of a body")
+	flag.DurationVar(&o.settle, "settle", 2200*time.Millisecond, "how long CPU is counted after the last message; the default covers one --sync-timeout")
+	flag.StringVar(&o.dir, "dir", "", "where to put data paths; empty is the directory for temporary files")
+	flag.Parse()
+	var err error
+	if o.only, err = regexp.Compile(only); err != nil || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if list {
+		for _, w := range workloads {
+			fmt.Printf("%-14s %s\n", w.name, w.title)
+		}
+		return
+	}
+	o.oursArgs, o.peerArgs = strings.Fields(oursArgs), strings.Fields(peerArgs)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if o.ours == "" {
+		dir, err := os.MkdirTemp("", "bench-build-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		o.ours = filepath.Join(dir, "nsqd")
+		if err := daemon.Build(ctx, o.ours); err != nil {
+			return err
+		}
+	}
+	results, err := measureAll(ctx, o)
+	if err != nil {
+		return err
+	}
+	return writeMarkdown(ctx, o, results)
+}

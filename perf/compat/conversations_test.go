@@ -1,0 +1,98 @@
+package compat
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"time"
+)
+
+// replayStep keeps the topics of a replay apart from those of any first play.
+const replayStep = 10000
+
+// TestMain raises the number of conversations at work at once: nearly all of
+// them only wait. It removes the binary that findPeer may have built.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	parallelSet := false
+	flag.Visit(func(f *flag.Flag) { parallelSet = parallelSet || f.Name == "test.parallel" })
+	if !parallelSet {
+		if err := flag.Set("test.parallel", "64"); err != nil {
+			panic(err)
+		}
+	}
+	code := m.Run()
+	if err := os.RemoveAll(buildDir); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
+// TestConversations plays every conversation with the peer, each in both modes.
+func TestConversations(t *testing.T) {
+	all, err := loadConversations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := findPeer(t)
+	daemons := newPool(t, p)
+	still := watchStandstill(t)
+	for _, mode := range []string{"whole", "bytewise"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			byFile := map[string][]int{}
+			var files []string
+			for i, c := range all {
+				if byFile[c.file] == nil {
+					files = append(files, c.file)
+				}
+				byFile[c.file] = append(byFile[c.file], i)
+			}
+			for _, file := range files {
+				t.Run(file, func(t *testing.T) {
+					t.Parallel()
+					for _, i := range byFile[file] {
+						runConversation(t, daemons, still, all[i], mode == "bytewise", i)
+					}
+				})
+			}
+		})
+	}
+}
+
+func runConversation(t *testing.T, daemons *pool, still *standstill, c *conversation, bytewise bool, number int) {
+	if bytewise && c.whole != "" {
+		return
+	}
+	t.Run(c.name(), func(t *testing.T) {
+		if c.slow != "" && testing.Short() {
+			t.Skip(c.slow)
+		}
+		t.Parallel()
+		for replay := 0; ; replay++ {
+			d, err := daemonFor(t, daemons, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			started := time.Now()
+			err = newPlayer(c, d, daemons.peer, bytewise, number+replay*replayStep).play()
+			if err == nil {
+				return
+			}
+			pause := still.longestSince(started)
+			if !c.timed() || pause == 0 || replay == replaysMax {
+				t.Fatal(err)
+			}
+			t.Logf("played again, this process stood still for %v: %v", pause, err)
+		}
+	})
+}
+
+// daemonFor is the daemon a conversation runs against: a shared one, or one of
+// its own that is gone afterwards.
+func daemonFor(t *testing.T, daemons *pool, c *conversation) (*daemon, error) {
+	if !c.own {
+		return daemons.shared(c.group, c.flags)
+	}
+	return ownDaemon(t, daemons.peer, c.flags...), nil
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nsqloop/nsqloop/perf/daemon"
+	"github.com/nsqloop/nsqloop/perf/ledger"
+)
+
+type options struct {
+	nsqd     string
+	built    []string // flags nsqd was built with by this run; nil if -nsqd named it
+	rounds   int
+	seed     uint64
+	drain    int
+	deferred bool
+	sigterm  int
+	args     string
+	env      []string
+	dir      string
+	verbose  bool
+	out      io.Writer
+}
+
+// The shape of the load. Small enough that two processors serve it with room to spare even under the race detector: a queue that only
+// grows would make the drains the longest part.
+const (
+	publishers       = 3
+	channelCount     = 3
+	consumersPerChan = 2
+	consumers        = channelCount * consumersPerChan
+	topic            = "crash"
+
+	loadMin = 50 * time.Millisecond
+	loadMax = 1500 * time.Millisecond
+
+	// In a short-timeout round held messages time out under load. A timeout that the rig sees late, because the machine was busy, looks like
+	// none at all, so there every other attempt is excused, and only the same attempt twice is not; the other rounds are strict.
+	shortTimeout = time.Second
+	shortSlack   = shortTimeout
+	longTimeout  = 60 * time.Second
+	longSlack    = 10 * time.Second
+)
+
+// rig is one run: a data path, the book kept of it, and the daemon of the round.
+type rig struct {
+	options
+	dataPath string
+	book     *ledger.Ledger
+	channels []string
+	daemon   *daemon.Process
+	timeout  time.Duration // message timeout of this round's consumers
+	verdict  *ledger.Report
+}
+
+// faultError is a broken promise, in contrast to a rig that could not do its work.
+type faultError struct{ text string }
+
+func (e *faultError) Error() string { return e.text }
+
+// crash runs the loop and explains a failure: what, where the evidence lies, how to run it again.
+func crash(ctx context.Context, o options) error {
+	r, err := newRig(o)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	err = r.loop(ctx)
+	if r.daemon != nil {
+		err = errors.Join(err, r.daemon.Kill())
+	}
+	if err == nil {
+		fmt.Fprintf(o.out, "PASS %d kills in %.0f s, seed %d: %v\n", o.rounds, time.Since(started).Seconds(), o.seed, r.verdict)
+		return r.remove()
+	}
+	var fault *faultError
+	if !errors.As(err, &fault) {
+		return errors.Join(err, r.remove())
+	}
+	offenders := r.dataPath + ".offenders"
+	if r.verdict == nil {
+		r.verdict = r.book.Report()
+	}
+	return errors.Join(fmt.Errorf("FAIL %w\nagain: %s\ndata path: %s\noffenders: %s", err, o.command(), r.dataPath, offenders),
+		r.writeOffenders(offenders))
+}
+
+// command is the line that runs the same choices again.
+func (o options) command() string {
+	line := fmt.Sprintf("go run ./perf/crash -n %d -seed %d -drain %d", o.rounds, o.seed, o.drain)
+	if o.built == nil {
+		line += " -nsqd " + o.nsqd
+	}
+	for _, flag := range o.built {
+		if flag == "-race" {
+			line += " -race"
+		}
+	}
+	if o.deferred {
+		line += " -defer"
+	}
+	if o.sigterm > 0 {
+		line += fmt.Sprintf(" -sigterm %d", o.sigterm)
+	}
+	if o.args != "" {
+		line += fmt.Sprintf(" -args %q", o.args)
+	}
+	return line
+}
+
+func (r *rig) remove() error { return os.RemoveAll(r.dataPath) }
+
+func (r *rig) writeOffenders(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.verdict.WriteOffenders(file), file.Close())
+}
+
+func newRig(o options) (*rig, error) {
+	dataPath, err := os.MkdirTemp(o.dir, "crash-data-")
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{options: o, dataPath: dataPath}
+	for i := range channelCount {
+		r.channels = append(r.channels, fmt.Sprintf("ch%d", i))
+	}
+	r.book = ledger.New(ledger.Config{
+		Bodies:    ledger.Padded{Seed: o.seed, Min: 16, Max: 8 << 10},
+		Producers: publishers + consumers, // consumers publish their barriers
+		Channels:  r.channels,
+	})
+	return r, nil
+}
+
+// random is the source of choices of one part of one round: the same for the same seed, whatever the others do.
+func (r *rig) random(round, part int) *rand.Rand {
+	return rand.New(rand.NewPCG(r.seed, uint64(round)<<16|uint64(part)))
+}
+
+const partRound = 1 << 15 // above every client's number
+
+func (r *rig) loop(ctx context.Context) error {
+	for round := range r.rounds {
+		if err := r.round(ctx, round); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		if (round+1)%r.drain == 0 && round+1 < r.rounds {
+			if err := r.drainAll(ctx); err != nil {
+				return fmt.Errorf("drain after round %d: %w", round, err)
+			}
+		}
+	}
+	// Twice: the second start must bring nothing back that the first drain finished.
+	for range 2 {
+		if err := r.drainAll(ctx); err != nil {
+			return fmt.Errorf("last drain: %w", err)
+		}
+	}
+	return nil
+}
+
+// start runs the daemon on what the last one left.
+func (r *rig) start(ctx context.Context) error {
+	var err error
+	r.daemon, err = daemon.Start(ctx, daemon.Options{
+		Path: r.nsqd, DataPath: r.dataPath, Args: strings.Fields(r.args),
+		Env: append([]string{"GORACE=halt_on_error=1"}, r.env...),
+	})
+	if err != nil && ctx.Err() == nil {
+		return &faultError{"does not start: " + err.Error()}
+	}
+	return err
+}
+
+// round loads the daemon and ends it in the middle.
+func (r *rig) round(ctx context.Context, round int) error {
+	random := r.random(round, partRound)
+	r.timeout = longTimeout
+	r.book.SetMsgTimeout(longTimeout, longSlack)
+	if random.IntN(3) == 0 {
+		r.timeout = shortTimeout
+		r.book.SetMsgTimeout(shortTimeout, shortSlack)
+	}
+	started := time.Now()
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	up := time.Since(started)
+	if round == 0 {
+		if err := r.daemon.API().CreateTopic(ctx, topic, r.channels...); err != nil {
+			return err
+		}
+	}
+	load := loadMin + time.Duration(random.Int64N(int64(loadMax-loadMin)))
+	clean := random.IntN(100) < r.sigterm
+	clients := r.startLoad(ctx, round)
+	err := r.wait(ctx, load, clients)
+	clients.ending.Store(true)
+	if err == nil && clean {
+		if stopErr := r.daemon.Stop(10 * time.Second); stopErr != nil {
+			err = &faultError{"SIGTERM: " + stopErr.Error() + "\n" + r.daemon.Tail(30)}
+		}
+	}
+	err = errors.Join(err, r.daemon.Kill(), clients.stop())
+	r.book.Restarted()
+	if r.verbose {
+		fmt.Fprintf(r.out, "round %d: up in %v, load %v, timeout %v, sigterm %v, %v\n", round, up.Round(time.Millisecond),
+			load.Round(time.Millisecond), r.timeout, clean, clients)
+	}
+	return err
+}
+
+// wait lets the load run. The daemon must survive it, and so must every client.
+func (r *rig) wait(ctx context.Context, load time.Duration, clients *clients) error {
+	timer := time.NewTimer(load)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case err := <-clients.failed:
+		return err
+	case <-r.daemon.Done():
+		return &faultError{fmt.Sprintf("ended by itself: %v\n%s", r.daemon.ExitError(), r.daemon.Tail(100))}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
