@@ -44,7 +44,7 @@ type Options struct {
 
 // Broker owns all topics of one data directory.
 //
-// Lock order: Broker.mu, Topic.mu, Channel.mu, dueClock.mu; the store's own locks come last.
+// Lock order: Topic.ending, Broker.mu, Topic.mu, Channel.mu, dueClock.mu; the store's own locks come last.
 type Broker struct {
 	st    *mmapq.Store
 	opts  Options
@@ -118,17 +118,17 @@ func (b *Broker) Health() error { return b.st.Failed() }
 func (b *Broker) Recovered() mmapq.Recovery { return b.st.Recovered() }
 
 // Topic returns the topic, creating it if missing; name must be valid. Any goroutine. The pointer may be kept; once Deleted is true it must be
-// looked up again.
+// looked up again: while the deletion is being recorded it is the same one and answers ErrExiting, afterwards a new one.
 func (b *Broker) Topic(name []byte) (*Topic, error) {
 	b.mu.RLock()
 	t := b.topics[string(name)]
 	b.mu.RUnlock()
-	if t != nil {
+	if t != nil && !t.replaceable() {
 		return t, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t := b.topics[string(name)]; t != nil {
+	if t := b.topics[string(name)]; t != nil && !t.replaceable() {
 		return t, nil
 	}
 	if b.closed {
@@ -169,17 +169,22 @@ func (b *Broker) Topics() []*Topic {
 }
 
 // DeleteTopic removes a topic with its channels; their consumers are disconnected. false: there is none. The deletion is durable when it
-// returns.
+// returns; after an error it can be repeated.
 func (b *Broker) DeleteTopic(name string) (bool, error) {
-	b.mu.Lock()
-	t := b.topics[name]
+	t := b.LookupTopic(name)
 	if t == nil {
-		b.mu.Unlock()
 		return false, nil
 	}
-	delete(b.topics, name)
-	b.mu.Unlock()
-	return true, t.destroy()
+	return t.destroy()
+}
+
+// forget takes a deleted topic out of the map, unless its successor is there already.
+func (b *Broker) forget(t *Topic) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.topics[t.name] == t {
+		delete(b.topics, t.name)
+	}
 }
 
 // Close ends the broker after its loops: everything is synced and the directory let go.

@@ -317,9 +317,11 @@ func TestEmptyAndDelete(t *testing.T) {
 func TestEphemeral(t *testing.T) {
 	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{MemQueueSize: 10})
 	defer r.Close()
-	c := r.sub(t, "t#ephemeral", "c#ephemeral", 100, ConsumerOptions{})
+	c := r.sub(t, "t#ephemeral", "c#ephemeral", 5, ConsumerOptions{})
 	r.pub(t, "t#ephemeral", numbers(0, 25)...)
-	require.Equal(t, numbers(0, 10), bodies(c.takeAll(t)))
+	require.Equal(t, numbers(0, 5), bodies(c.takeAll(t)), "5 go to the waiting consumer, 10 stay, the rest is dropped")
+	c.SetReady(100)
+	require.Equal(t, numbers(5, 15), bodies(c.takeAll(t)))
 	r.pub(t, "t#ephemeral", "more")
 	require.Equal(t, []string{"more"}, bodies(c.takeAll(t)))
 	c.Close(Now())

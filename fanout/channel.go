@@ -17,8 +17,8 @@ import (
 type Channel struct {
 	t      *Topic
 	name   string
-	memory bool // cursor and state live on the heap: the channel or its topic is ephemeral
-	meta   mmapq.ChannelMeta
+	memory bool              // cursor and state live on the heap: the channel or its topic is ephemeral
+	meta   mmapq.ChannelMeta // Paused is guarded by the topic's mu
 	slot   *mmapq.ChannelSlot
 	states [2]*mmapq.State
 
@@ -41,6 +41,7 @@ type Channel struct {
 	arrived   uint64 // deferred messages taken over since start
 	startOrd  uint64 // ordinal of the main stream when counting began
 	skips     []skipRange
+	released  [2]mmapq.Pos // floor of the last call of ReleaseState; reclaimer
 }
 
 func newChannel(t *Topic, meta mmapq.ChannelMeta, ephemeral bool, slot *mmapq.ChannelSlot, states [2]*mmapq.State, floor, cursor [2]mmapq.Pos) *Channel {
@@ -82,7 +83,13 @@ func (ch *Channel) claimable() bool {
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.cursor[streamMain] < ch.t.visible(streamMain) || ch.side.ready(ch.cursor[streamMain])
+	return ch.cursor[streamMain] < ch.t.visible(streamMain) || ch.side.len() > 0
+}
+
+// sideReady tells whether the first message of the side queue is next: the cursor has come to where it was put back, or to the end of what
+// is visible (which a pause of the topic may have moved back). Caller holds mu.
+func (ch *Channel) sideReady(limit mmapq.Pos) bool {
+	return ch.side.len() > 0 && (ch.side.first().after <= ch.cursor[streamMain] || ch.cursor[streamMain] >= limit)
 }
 
 // wake rings every hungry loop once. Called after each event that can make something claimable: commit, visible moved, unpause, side queue
@@ -104,28 +111,28 @@ func (ch *Channel) changed() {
 	ch.t.b.each(mask, func(s LoopSink) { s.ChannelChanged(ch) })
 }
 
-// SetPaused stops or resumes deliveries. Recorded before it returns.
+// SetPaused stops or resumes deliveries. Recorded before it returns; no claim is under way or begins after it has stopped them.
 func (ch *Channel) SetPaused(paused bool) error {
-	ch.mu.Lock()
+	t := ch.t
+	t.mu.Lock() // not the channel's: loops must not wait for the record
+	defer t.mu.Unlock()
 	if ch.gone.Load() {
-		ch.mu.Unlock()
 		return ErrExiting
 	}
-	ch.meta.Paused = paused
-	var err error
+	meta := ch.meta
+	meta.Paused = paused
 	if !ch.memory {
-		err = ch.t.b.st.SaveChannelPaused(ch.meta)
+		if err := t.b.st.SaveChannelPaused(meta); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		ch.paused.Store(paused)
-	}
+	ch.meta = meta
+	ch.mu.Lock()
+	ch.paused.Store(paused)
 	ch.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	ch.changed()
 	ch.wake()
-	ch.t.b.opts.Changed()
+	t.b.opts.Changed()
 	return nil
 }
 
@@ -161,9 +168,9 @@ func (ch *Channel) grace() bool {
 	return !slices.ContainsFunc(ch.consumers, func(c *Consumer) bool { return c.epoch.Load() != e })
 }
 
-// destroy ends a channel that is out of its topic's list already: its consumers are disconnected, its files go when they are all gone.
-func (ch *Channel) destroy() {
-	ch.t.b.opts.Info("CHANNEL(%s): deleting", ch.name)
+// end refuses everything from now on and disconnects the consumers. What the channel used is given back by the reclaimer when they are all
+// gone. Caller holds the topic's mu.
+func (ch *Channel) end() {
 	ch.mu.Lock()
 	ch.gone.Store(true)
 	mask := uint64(0)
@@ -172,9 +179,9 @@ func (ch *Channel) destroy() {
 	}
 	ch.side.clear()
 	ch.deferred.clear()
+	ch.skips = nil
 	ch.mu.Unlock()
 	ch.t.b.each(mask, func(s LoopSink) { s.ChannelGone(ch) })
-	ch.t.b.recl.buryChannel(ch)
 }
 
 // AddConsumer subscribes a connection that lives on loop. The error's text is what follows "SUB failed ".
@@ -207,7 +214,7 @@ func (ch *Channel) removeConsumer(c *Consumer) {
 	last := ch.ephemeral && len(ch.consumers) == 0 && !ch.gone.Load()
 	ch.mu.Unlock()
 	if last {
-		if _, err := ch.t.DeleteChannel(ch.name); err != nil {
+		if err := ch.t.deleteIdle(ch); err != nil {
 			ch.t.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
 		}
 	}

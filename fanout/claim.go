@@ -57,7 +57,7 @@ type Scratch struct {
 // flight from now on; the caller only writes. false: nothing claimable (empty, paused, no credit).
 func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 	credit := c.Credit()
-	if credit == 0 || c.ch.gone.Load() {
+	if credit == 0 {
 		return false
 	}
 	ch := c.ch
@@ -66,15 +66,13 @@ func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 	ch.mu.Lock()
 	// Empty may have moved the epoch between Credit and the lock: what is claimed now is of the new one.
 	c.Refresh()
-	ok := false
-	if ch.side.ready(ch.cursor[streamMain]) {
-		ok = c.claimSide(credit, now, s, run)
-	}
-	if !ok {
-		ok = c.claimCursor(credit, now, s, run)
-	}
+	// Both looked at under the lock: a channel that is gone may lose its segments, a paused one delivers nothing after the answer.
+	ok := !ch.gone.Load() && !ch.paused.Load() && c.claim(credit, now, s, run)
 	ch.mu.Unlock()
 	if !ok {
+		if c.dirtied {
+			c.EndBatch() // sampling discarded everything
+		}
 		return false
 	}
 	c.messages += int64(run.N)
@@ -92,46 +90,59 @@ func (c *Consumer) share(credit int, avail int64) int {
 	return int(min(n, int64(credit), runMax))
 }
 
-// claimCursor takes a run from the main log. Caller holds ch.mu.
-func (c *Consumer) claimCursor(credit int, now int64, s *Scratch, run *Run) bool {
+// claim takes what is next: messages put back whose turn has come, else a run from the cursor. Caller holds ch.mu.
+func (c *Consumer) claim(credit int, now int64, s *Scratch, run *Run) bool {
 	ch := c.ch
 	limit := ch.t.visible(streamMain)
-	for ch.cursor[streamMain] < limit {
-		cursor := ch.cursor[streamMain]
-		if ch.memory {
-			ch.overflow(limit)
-			if ch.jumpSkip() {
-				continue
-			}
-		}
-		bound := ch.skipBound(limit)
-		if ch.side.len() > 0 {
-			bound = min(bound, max(ch.side.first().after, cursor+1))
-		}
-		r, next := ch.t.logs[streamMain].Run(cursor, bound, c.share(credit, int64(limit-cursor)), claimBytes)
-		if r.N > 0 {
-			ch.states[streamMain].Ensure(r.First, r.N)
-		}
-		ch.cursor[streamMain] = next
-		ch.slot.SetCursor(streamMain, next)
-		if r.N == 0 {
-			if ch.side.ready(next) {
-				return c.claimSide(credit, now, s, run)
-			}
-			continue
-		}
-		if c.sample > 0 {
-			if c.sampled(&r, now, s, run); run.N == 0 {
-				continue
-			}
-			return true
-		}
-		run.seg, run.first, run.Bytes, run.N, run.Pinned = r, r.ID(), r.Bytes, r.N, true
-		c.lease.addRun(r.ID(), r.N, now, now+c.timeout)
-		return true
+	if ch.ephemeral {
+		ch.overflow(limit, ch.t.b.opts.MemQueueSize+int64(credit))
 	}
-	return false
+	for {
+		ch.jumpSkips()
+		switch {
+		case ch.sideReady(limit):
+			if c.claimSide(credit, limit, now, s, run) {
+				return true
+			}
+		case ch.cursor[streamMain] < limit:
+			if c.claimCursor(credit, limit, now, s, run) {
+				return true
+			}
+		default:
+			return false
+		}
+	}
 }
+
+// claimCursor takes a run from the main log; false when it only moved the cursor over what holds no message for this consumer. Caller holds
+// ch.mu.
+func (c *Consumer) claimCursor(credit int, limit mmapq.Pos, now int64, s *Scratch, run *Run) bool {
+	ch := c.ch
+	cursor := ch.cursor[streamMain]
+	bound := ch.skipBound(limit)
+	if ch.side.len() > 0 {
+		bound = min(bound, ch.side.first().after)
+	}
+	r, next := ch.t.logs[streamMain].Run(cursor, bound, c.share(credit, int64(limit-cursor)), claimBytes)
+	if r.N > 0 {
+		ch.states[streamMain].Ensure(r.First, r.N)
+	}
+	ch.cursor[streamMain] = next
+	ch.slot.SetCursor(streamMain, next)
+	if r.N == 0 {
+		return false
+	}
+	if c.sample > 0 {
+		c.sampled(&r, now, s, run)
+		return run.N > 0
+	}
+	run.seg, run.first, run.Bytes, run.N, run.Pinned = r, r.ID(), r.Bytes, r.N, true
+	c.lease.addRun(r.ID(), r.N, now, now+c.timeout)
+	return true
+}
+
+// discards draws whether this consumer's sample rate throws a message away, for the whole channel.
+func (c *Consumer) discards() bool { return c.sample > 0 && rand.Int32N(100) > c.sample }
 
 // sampled copies the messages of r that the draw keeps into scratch and finishes the others: they are discarded for the whole channel. Caller
 // holds ch.mu; r is released.
@@ -139,7 +150,7 @@ func (c *Consumer) sampled(r *mmapq.Run, now int64, s *Scratch, run *Run) {
 	s.buf = s.buf[:0]
 	for i := range r.N {
 		p := r.First + mmapq.Pos(i)
-		if rand.Int32N(100) > c.sample {
+		if c.discards() {
 			c.ch.states[streamMain].Finish(p)
 			c.dirtied = true
 			continue
@@ -154,12 +165,13 @@ func (c *Consumer) sampled(r *mmapq.Run, now int64, s *Scratch, run *Run) {
 	r.Release()
 }
 
-// claimSide takes messages that were put back, each with its count of deliveries patched into a copy of its frame. Caller holds ch.mu.
-func (c *Consumer) claimSide(credit int, now int64, s *Scratch, run *Run) bool {
+// claimSide takes messages that were put back, each with its count of deliveries patched into a copy of its frame; false when none of those
+// whose turn had come is still to be delivered. Caller holds ch.mu.
+func (c *Consumer) claimSide(credit int, limit mmapq.Pos, now int64, s *Scratch, run *Run) bool {
 	ch := c.ch
 	s.buf = s.buf[:0]
 	most := c.share(credit, int64(ch.side.len()))
-	for run.N < most && ch.side.ready(ch.cursor[streamMain]) {
+	for run.N < most && ch.sideReady(limit) {
 		k := ch.side.first().key
 		r, _ := ch.t.logs[k.stream()].Run(k.pos(), k.pos()+1, 1, claimBytes)
 		if r.N == 0 {
@@ -171,6 +183,13 @@ func (c *Consumer) claimSide(credit int, now int64, s *Scratch, run *Run) bool {
 			break
 		}
 		ch.side.pop()
+		if c.discards() {
+			r.Release()
+			ch.states[k.stream()].Ensure(k.pos(), 1)
+			ch.states[k.stream()].Finish(k.pos())
+			c.dirtied = true
+			continue
+		}
 		attempts, ok := ch.countDelivery(k)
 		if !ok {
 			r.Release() // finished meanwhile

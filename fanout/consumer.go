@@ -31,6 +31,7 @@ type Consumer struct {
 	// Counted plainly on the loop, published once a batch.
 	messages, finished, requeued int64
 	dirtied                      bool // finished or put back since the last EndBatch
+	returned                     bool // put back since then: somebody may be waiting for it
 
 	epoch  atomic.Uint64 // of the channel, as far as this lease knows
 	shared [5]atomic.Int64
@@ -156,11 +157,18 @@ func (c *Consumer) Req(raw []byte, delay time.Duration, now int64) error {
 		return err
 	}
 	c.requeued++
-	c.dirtied = true
 	c.ch.mu.Lock()
-	c.ch.putBack(id, delay, now, 0)
+	if c.epoch.Load() == c.ch.epoch.Load() { // else Empty came in between and dropped it
+		c.putBack(id, delay, now, 0)
+	}
 	c.ch.mu.Unlock()
 	return nil
+}
+
+// putBack is Channel.putBack for what this consumer held. Caller holds ch.mu and has seen there that the lease is of the channel's epoch.
+func (c *Consumer) putBack(id uint64, delay time.Duration, now int64, flags sideKey) {
+	c.dirtied, c.returned = true, true
+	c.ch.putBack(id, delay, now, flags)
 }
 
 // putBack makes id claimable again, after delay if that is above 0. Caller holds mu and wakes the channel afterwards.
@@ -189,21 +197,23 @@ func (c *Consumer) Touch(raw []byte, now int64) error {
 }
 
 // NextDeadline is the earliest message timeout, 0 when nothing is in flight.
-func (c *Consumer) NextDeadline() int64 { return c.lease.nextDeadline() }
+func (c *Consumer) NextDeadline() int64 {
+	c.Refresh()
+	return c.lease.nextDeadline()
+}
 
 // Expire puts back every message whose timeout has passed and returns their number.
 func (c *Consumer) Expire(now int64) int {
-	c.Refresh()
 	n := 0
 	c.ch.mu.Lock()
+	c.Refresh()
 	c.lease.expired(now, func(id uint64) {
-		c.ch.putBack(id, 0, now, 0)
+		c.putBack(id, 0, now, 0)
 		n++
 	})
 	c.ch.timeouts += uint64(n)
 	c.ch.mu.Unlock()
 	if n > 0 {
-		c.dirtied = true
 		c.EndBatch()
 	}
 	return n
@@ -219,7 +229,10 @@ func (c *Consumer) EndBatch() {
 	for _, s := range c.ch.states {
 		s.MarkDirty()
 	}
-	c.ch.wake()
+	if c.returned {
+		c.returned = false
+		c.ch.wake()
+	}
 	c.ch.t.b.recl.kick(c.ch.t)
 }
 
@@ -236,21 +249,20 @@ func (c *Consumer) backoff(attempts uint16) time.Duration {
 // Unwritten gives back, without an attempt, the messages of run whose first byte is not among the first sent bytes of Head and Bytes: the
 // connection is gone and never saw them. Called before Close.
 func (c *Consumer) Unwritten(run *Run, sent int) {
-	c.Refresh()
 	c.ch.mu.Lock()
+	c.Refresh()
 	at := 0
 	for i := range run.N {
 		id := run.id(i)
 		if at >= sent {
 			if _, ok := c.lease.take(id); ok {
-				c.ch.putBack(id, 0, 0, keyFresh)
+				c.putBack(id, 0, 0, keyFresh)
 				c.messages--
 			}
 		}
 		at += run.frameLen(i)
 	}
 	c.ch.mu.Unlock()
-	c.dirtied = true
 }
 
 // Close gives back everything in flight: the connection is gone.
@@ -258,13 +270,13 @@ func (c *Consumer) Close(now int64) {
 	if c.closed {
 		return
 	}
-	c.Refresh()
 	c.closed = true
-	c.ch.mu.Lock()
 	n := 0
+	c.ch.mu.Lock()
+	c.Refresh()
 	c.lease.all(func(id uint64) {
 		s, p, _ := mmapq.SplitID(id)
-		c.ch.putBack(id, c.backoff(c.ch.states[s].Get(p)), now, 0)
+		c.putBack(id, c.backoff(c.ch.states[s].Get(p)), now, 0)
 		n++
 	})
 	c.ch.timeouts += uint64(n)

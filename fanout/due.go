@@ -16,6 +16,9 @@ type dueEntry struct {
 	key sideKey
 }
 
+// before orders by due time, then by position: what was published with the same due time comes in the order of publishing.
+func (e dueEntry) before(f dueEntry) bool { return e.due < f.due || e.due == f.due && e.key < f.key }
+
 func (h *dueHeap) len() int { return len(h.list) }
 
 func (h *dueHeap) clear() { h.list = nil }
@@ -24,7 +27,7 @@ func (h *dueHeap) push(e dueEntry) {
 	h.list = append(h.list, e)
 	for i := len(h.list) - 1; i > 0; {
 		up := (i - 1) / 2
-		if h.list[up].due <= h.list[i].due {
+		if !h.list[i].before(h.list[up]) {
 			return
 		}
 		h.list[up], h.list[i] = h.list[i], h.list[up]
@@ -42,10 +45,10 @@ func (h *dueHeap) pop() dueEntry {
 		if small >= n {
 			break
 		}
-		if r := small + 1; r < n && h.list[r].due < h.list[small].due {
+		if r := small + 1; r < n && h.list[r].before(h.list[small]) {
 			small = r
 		}
-		if h.list[i].due <= h.list[small].due {
+		if !h.list[small].before(h.list[i]) {
 			break
 		}
 		h.list[i], h.list[small] = h.list[small], h.list[i]
@@ -66,31 +69,42 @@ func (h *dueHeap) holds(s mmapq.Stream, p mmapq.Pos) bool {
 	return false
 }
 
+// lockSteps bounds how many deferred messages are moved under one hold of a channel's mutex: its loops wait meanwhile.
+const lockSteps = 4096
+
 // pullDeferred takes over messages of the deferred stream that became visible: from now on the channel's heap holds them until they are due.
 func (ch *Channel) pullDeferred() {
+	for ch.pullSome() {
+	}
+}
+
+// pullSome reports whether there is more to take over.
+func (ch *Channel) pullSome() bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.gone.Load() {
-		return
+		return false
 	}
 	l := ch.t.logs[streamDeferred]
 	limit := ch.t.visible(streamDeferred)
 	at := ch.cursor[streamDeferred]
 	if at >= limit {
-		return
+		return false
 	}
-	for at < limit {
+	for n := 0; at < limit && n < lockSteps; {
 		r, next := l.Run(at, limit, 256, math.MaxInt)
 		for i := range r.N {
 			ch.deferred.push(dueEntry{r.Due(i) * int64(time.Millisecond), makeKey(streamDeferred, r.First+mmapq.Pos(i)) | keyFresh})
 		}
 		ch.arrived += uint64(r.N)
+		n += max(r.N, 1)
 		r.Release()
 		at = next
 	}
 	ch.cursor[streamDeferred] = at
 	ch.slot.SetCursor(streamDeferred, at)
 	ch.schedule()
+	return at < limit
 }
 
 // schedule tells the clock of the earliest due time. Caller holds mu.
@@ -105,14 +119,14 @@ func (ch *Channel) schedule() {
 	}
 }
 
-// fall moves what is due to the side queue.
+// fall moves what is due to the side queue, at most lockSteps messages: the clock comes back at once for the rest.
 func (ch *Channel) fall(now int64) {
 	ch.mu.Lock()
 	if ch.nextDue != 0 && ch.nextDue <= now {
 		ch.nextDue = 0
 	}
 	n := 0
-	for len(ch.deferred.list) > 0 && ch.deferred.list[0].due <= now && !ch.gone.Load() {
+	for len(ch.deferred.list) > 0 && ch.deferred.list[0].due <= now && n < lockSteps {
 		ch.side.push(ch.deferred.pop().key, ch.t.visible(streamMain))
 		n++
 	}

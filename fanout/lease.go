@@ -1,7 +1,9 @@
 package fanout
 
 import (
+	"maps"
 	"math/bits"
+	"slices"
 	"sort"
 )
 
@@ -38,6 +40,10 @@ type excEntry struct {
 type excDeadline struct {
 	deadline int64
 	id       uint64
+}
+
+func (d excDeadline) before(e excDeadline) bool {
+	return d.deadline < e.deadline || d.deadline == e.deadline && d.id < e.id
 }
 
 func (l *lease) addRun(id uint64, n int, now, deadline int64) {
@@ -156,7 +162,7 @@ func (l *lease) addExc(id uint64, delivered, deadline int64) {
 
 func (l *lease) pushOrder(d excDeadline) {
 	l.order = append(l.order, d)
-	for i := len(l.order) - 1; i > 0 && l.order[(i-1)/2].deadline > l.order[i].deadline; i = (i - 1) / 2 {
+	for i := len(l.order) - 1; i > 0 && l.order[i].before(l.order[(i-1)/2]); i = (i - 1) / 2 {
 		l.order[i], l.order[(i-1)/2] = l.order[(i-1)/2], l.order[i]
 	}
 }
@@ -170,10 +176,10 @@ func (l *lease) popOrder() {
 		if small >= n {
 			break
 		}
-		if r := small + 1; r < n && l.order[r].deadline < l.order[small].deadline {
+		if r := small + 1; r < n && l.order[r].before(l.order[small]) {
 			small = r
 		}
-		if l.order[i].deadline <= l.order[small].deadline {
+		if !l.order[small].before(l.order[i]) {
 			break
 		}
 		l.order[i], l.order[small] = l.order[small], l.order[i]
@@ -229,12 +235,12 @@ func (r *leaseRun) each(f func(id uint64)) {
 	}
 }
 
-// all takes out everything.
+// all takes out everything: runs in the order of their claims, then the rest by id.
 func (l *lease) all(f func(id uint64)) {
 	for i := range l.runs[l.head:] {
 		l.runs[l.head+i].each(f)
 	}
-	for id := range l.exc {
+	for _, id := range slices.Sorted(maps.Keys(l.exc)) {
 		f(id)
 	}
 	l.clear()

@@ -54,16 +54,38 @@ func (t *Topic) Publish(bodies [][]byte) (ack Ack, done int, err error) {
 	if mutantAckBeforeAppend(t) {
 		return Ack{}, len(bodies), nil
 	}
-	done, end, err := t.logs[streamMain].Append(bodies, time.Now().UnixNano(), 0)
+	kept := t.admit(bodies)
+	done, end, err := t.logs[streamMain].Append(kept, time.Now().UnixNano(), 0)
 	if done > 0 {
 		t.committed()
+	}
+	if err == nil {
+		done = len(bodies)
 	}
 	return t.ack(streamMain, end), done, err
 }
 
+// admit applies the bound of an ephemeral topic that holds what is published because it is paused or has no channel: the newest above
+// --mem-queue-size is dropped without a word to the publisher. It returns what stays.
+func (t *Topic) admit(bodies [][]byte) [][]byte {
+	if !t.ephemeral || t.held[streamMain].Load() == 0 || t.deleted.Load() {
+		return bodies
+	}
+	room := t.b.opts.MemQueueSize
+	for s, l := range t.logs {
+		room -= between(l, t.visible(mmapq.Stream(s)), l.Committed())
+	}
+	n := min(max(0, int(room)), len(bodies))
+	for _, b := range bodies[n:] {
+		t.refused.messages.Add(1)
+		t.refused.bytes.Add(uint64(len(b)))
+	}
+	return bodies[:n]
+}
+
 // PublishWait is Publish for goroutines that may wait for the disk.
 func (t *Topic) PublishWait(bodies [][]byte) (Ack, error) {
-	end, err := t.logs[streamMain].AppendWait(bodies, time.Now().UnixNano(), 0)
+	end, err := t.logs[streamMain].AppendWait(t.admit(bodies), time.Now().UnixNano(), 0)
 	t.committed()
 	return t.ack(streamMain, end), err
 }
@@ -82,13 +104,13 @@ func dueMillis(delay time.Duration) int64 {
 
 // PublishDeferred appends one message that is delivered no earlier than delay from now. Like Publish it never waits.
 func (t *Topic) PublishDeferred(body []byte, delay time.Duration) (Ack, error) {
-	_, end, err := t.logs[streamDeferred].Append([][]byte{body}, time.Now().UnixNano(), dueMillis(delay))
+	_, end, err := t.logs[streamDeferred].Append(t.admit([][]byte{body}), time.Now().UnixNano(), dueMillis(delay))
 	return t.deferred(end, err)
 }
 
 // PublishDeferredWait is PublishDeferred for goroutines that may wait for the disk.
 func (t *Topic) PublishDeferredWait(body []byte, delay time.Duration) (Ack, error) {
-	end, err := t.logs[streamDeferred].AppendWait([][]byte{body}, time.Now().UnixNano(), dueMillis(delay))
+	end, err := t.logs[streamDeferred].AppendWait(t.admit([][]byte{body}), time.Now().UnixNano(), dueMillis(delay))
 	return t.deferred(end, err)
 }
 

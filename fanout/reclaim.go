@@ -111,11 +111,13 @@ func (r *reclaimer) run() {
 func (r *reclaimer) ephemeral() {
 	for _, t := range r.b.Topics() {
 		for _, ch := range t.Channels() {
-			if !ch.memory {
+			if !ch.ephemeral {
 				continue
 			}
 			ch.mu.Lock()
-			ch.overflow(t.visible(streamMain))
+			if ch.ready.Load() == 0 { // else a claim is about to do it
+				ch.overflow(t.visible(streamMain), r.b.opts.MemQueueSize)
+			}
 			over := len(ch.skips) > 0
 			ch.mu.Unlock()
 			if over {
@@ -160,12 +162,20 @@ func (r *reclaimer) pass(t *Topic) {
 	}
 }
 
+// stateWindow is how many positions share one window of a channel's state: nothing smaller can be released.
+const stateWindow = 1 << 17
+
 // raiseFloor moves the floor of stream s over everything finished and returns it.
 func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
+	l := ch.t.logs[s]
 	ch.mu.Lock()
+	// Over what Empty of the topic dropped: a channel that nobody consumes does not come by.
+	if at, _ := l.Next(ch.cursor[s], ch.t.visible(s)); at > ch.cursor[s] && !ch.gone.Load() {
+		ch.cursor[s] = at
+		ch.slot.SetCursor(s, at)
+	}
 	floor, cursor, epoch := ch.floor[s], ch.cursor[s], ch.epoch.Load()
 	ch.mu.Unlock()
-	l := ch.t.logs[s]
 	for floor < cursor {
 		at, end := l.Next(floor, cursor)
 		if at >= cursor {
@@ -183,10 +193,12 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 		ch.floor[s] = floor
 		ch.slot.SetFloor(s, floor)
 	}
-	if ch.grace() && !ch.gone.Load() {
+	// Only when a window may have become free: ReleaseState may wait for a sync, and the loops for this mutex.
+	if ch.released[s]/stateWindow != ch.floor[s]/stateWindow && ch.grace() && !ch.gone.Load() {
 		if err := ch.t.b.st.ReleaseState(ch.states[s], ch.floor[s]); err != nil {
 			ch.t.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
 		}
+		ch.released[s] = ch.floor[s]
 	}
 	return ch.floor[s]
 }

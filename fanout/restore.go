@@ -11,16 +11,10 @@ import (
 func (b *Broker) restore() error {
 	for _, rt := range b.st.Topics() {
 		channels := rt.Meta.Channels
-		if !rt.Meta.Held && len(channels) == 0 {
-			// The kill fell between the end of the last channel and the record of what that makes of the topic, or the channels were ephemeral: nothing
-			// that was visible then has a reader now.
-			rt.Meta.Held = true
-			rt.Meta.HeldAt = [2]mmapq.Pos{rt.Logs[0].Committed(), rt.Logs[1].Committed()}
-		}
-		if rt.Meta.Held {
-			for s, l := range rt.Logs {
-				l.Seen(rt.Meta.HeldAt[s])
-			}
+		for s, l := range rt.Logs {
+			// Also when open: when all segments are freed and no channel of the disk remembers, this is what is known of the positions that were used. To
+			// use one again that Empty dropped would be to lose a message.
+			l.Seen(rt.Meta.HeldAt[s])
 		}
 		t := newTopic(b, rt.Meta, rt.Logs, false)
 		b.topics[t.name] = t
@@ -34,15 +28,17 @@ func (b *Broker) restore() error {
 			t.insert(ch)
 			restored = append(restored, ch)
 		}
-		if hold := t.meta.Paused || len(restored) == 0; hold != t.meta.Held || hold {
-			if err := t.save(t.setHold(hold)); err != nil {
+		if hold := t.meta.Paused || len(restored) == 0; hold != t.meta.Held {
+			// Held with channels: the kill fell between a channel's record and that of the topic. Open without one: between the end of the last channel
+			// and the record of what that makes of the topic, or the channels were ephemeral; nothing that was visible then has a reader now.
+			if err := t.setMode(t.meta.Paused, len(restored), t.save); err != nil {
 				return err
 			}
-			t.showHeld()
 		}
 		for _, ch := range restored {
 			ch.restoreUnfinished()
 		}
+		b.recl.kick(t) // what was finished before may not be freed yet
 	}
 	b.st.FinishRecovery()
 	return nil

@@ -19,7 +19,7 @@ func (k sideKey) stream() mmapq.Stream { return mmapq.Stream(k >> 52 & 1) }
 func (k sideKey) fresh() bool          { return k&keyFresh != 0 }
 
 // sideQueue holds what was requeued, timed out, released or fell due, first in first out. after is the end of what was visible when the
-// message was put back: it is claimed when the cursor gets there, which is stock's "tail of the queue", so a consumer that requeues everything
+// message was put back: it is claimed when the cursor gets there (Channel.sideReady), which is stock's "tail of the queue", so a consumer that requeues everything
 // starves nobody.
 type sideQueue struct {
 	list []sideEntry
@@ -39,11 +39,6 @@ func (q *sideQueue) push(k sideKey, after mmapq.Pos) {
 		q.head = 0
 	}
 	q.list = append(q.list, sideEntry{k, after})
-}
-
-// ready tells whether the first entry's turn has come.
-func (q *sideQueue) ready(cursor mmapq.Pos) bool {
-	return q.head < len(q.list) && q.list[q.head].after <= cursor
 }
 
 func (q *sideQueue) first() sideEntry { return q.list[q.head] }

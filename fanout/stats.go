@@ -30,6 +30,8 @@ func (t *Topic) Stats() TopicStats {
 		s.MessageBytes += n
 		s.Depth += between(l, t.visible(mmapq.Stream(i)), l.Committed())
 	}
+	s.MessageCount += t.refused.messages.Load()
+	s.MessageBytes += t.refused.bytes.Load()
 	s.BackendDepth = max(0, s.Depth-t.b.opts.MemQueueSize)
 	if t.ephemeral {
 		s.BackendDepth = 0
@@ -56,6 +58,10 @@ func (ch *Channel) Stats() ChannelStats {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	limit := ch.t.visible(streamMain)
+	ch.jumpSkips()
+	if ch.ephemeral && ch.ready.Load() == 0 {
+		ch.overflow(limit, ch.t.b.opts.MemQueueSize)
+	}
 	s := ChannelStats{
 		Name:         ch.name,
 		Depth:        ch.waiting(limit) + int64(ch.side.len()),
@@ -69,12 +75,14 @@ func (ch *Channel) Stats() ChannelStats {
 	delivered := ch.past.Messages
 	for _, c := range ch.consumers {
 		n := c.Counters()
-		s.InFlight += n.InFlight
+		if c.epoch.Load() == ch.epoch.Load() { // else Empty dropped them, and the loop has not looked yet
+			s.InFlight += n.InFlight
+		}
 		s.RequeueCount += uint64(n.Requeued)
 		delivered += n.Messages
 	}
 	s.GlobalMsgCount = uint64(max(0, delivered))
-	if !ch.memory {
+	if !ch.ephemeral {
 		s.BackendDepth = max(0, s.Depth-ch.t.b.opts.MemQueueSize)
 	}
 	return s

@@ -27,11 +27,16 @@ type Topic struct {
 	held    [2]atomic.Uint64
 	paused  atomic.Bool
 	deleted atomic.Bool
-	list    atomic.Pointer[[]*Channel] // sorted by name; replaced under mu
-	queued  atomic.Bool                // waits for the reclaimer
+	list    atomic.Pointer[[]*Channel]              // sorted by name; replaced under mu
+	queued  atomic.Bool                             // waits for the reclaimer
+	refused struct{ messages, bytes atomic.Uint64 } // see admit
 
-	mu   sync.Mutex
-	meta mmapq.TopicMeta // Paused, Held and HeldAt as last recorded
+	mu    sync.Mutex
+	meta  mmapq.TopicMeta // Paused, Held and HeldAt as last recorded
+	dying []*Channel      // what the list held when the topic ended
+
+	ending   sync.Mutex // one deletion at a time; taken before mu
+	recorded bool       // the deletion is
 }
 
 func newTopic(b *Broker, meta mmapq.TopicMeta, logs [2]*mmapq.Log, ephemeral bool) *Topic {
@@ -48,6 +53,9 @@ func (t *Topic) Name() string { return t.name }
 
 // Deleted tells that the topic is gone; publishing to it answers ErrExiting.
 func (t *Topic) Deleted() bool { return t.deleted.Load() }
+
+// replaceable tells that a new topic may take the name at once: of an ephemeral topic nothing is recorded.
+func (t *Topic) replaceable() bool { return t.ephemeral && t.deleted.Load() }
 
 // Ephemeral topics leave nothing on the disk.
 func (t *Topic) Ephemeral() bool { return t.ephemeral }
@@ -74,25 +82,47 @@ func (t *Topic) showHeld() {
 	}
 }
 
-// setHold changes the mode to what paused and the number of channels demand and returns the new record. Caller holds mu, stores the record and
-// then calls showHeld. Closing takes effect at once (so that nothing published after the answer is visible); opening only after the record is
-// stored.
-func (t *Topic) setHold(hold bool) mmapq.TopicMeta {
-	if hold && !t.meta.Held {
-		for s := range t.held {
-			t.meta.HeldAt[s] = t.logs[s].Committed()
-		}
-		t.meta.Held = true
-		t.showHeld()
-		for _, ch := range *t.list.Load() {
-			// A claim that began before the hold has ended when this lock is had.
-			ch.mu.Lock()
-			ch.mu.Unlock() //nolint:staticcheck // barrier
-		}
-	} else if !hold {
-		t.meta.Held = false
+// closeNow ends visibility: nothing published after it returns is visible to channels. It returns where, which no cursor has passed. Caller
+// holds mu.
+func (t *Topic) closeNow() (at [2]mmapq.Pos) {
+	for s := range t.held {
+		at[s] = t.logs[s].Committed()
+		t.held[s].Store(uint64(at[s]) + 1)
 	}
-	return t.meta
+	for _, ch := range *t.list.Load() {
+		// A claim that began before the hold has ended when this lock is had, and may have gone beyond what was just read.
+		ch.mu.Lock()
+		for s := range at {
+			at[s] = max(at[s], ch.cursor[s])
+		}
+		ch.mu.Unlock()
+	}
+	for s := range t.held {
+		t.held[s].Store(uint64(at[s]) + 1)
+	}
+	return at
+}
+
+// setMode brings pause and hold to what paused and the number of channels demand. Closing takes effect before record is called (so that
+// nothing published after the answer is visible), opening only after it; if record fails, all is as before. Caller holds mu and, when that
+// may have opened the topic for existing channels, calls wakeAll.
+func (t *Topic) setMode(paused bool, channels int, record func(mmapq.TopicMeta) error) error {
+	meta := t.meta
+	meta.Paused = paused
+	meta.Held = paused || channels == 0
+	if meta.Held && !t.meta.Held {
+		meta.HeldAt = t.closeNow()
+	}
+	if err := record(meta); err != nil {
+		if t.showHeld(); !t.meta.Held {
+			t.wakeAll()
+		}
+		return err
+	}
+	t.meta = meta
+	t.paused.Store(paused)
+	t.showHeld()
+	return nil
 }
 
 // Channels returns all channels by name.
@@ -134,10 +164,12 @@ func (t *Topic) Channel(name []byte) (*Channel, error) {
 	ch := newChannel(t, meta, ephemeral, slot, states, start, start)
 	t.insert(ch)
 	if t.meta.Held && !t.meta.Paused {
-		if err := t.save(t.setHold(false)); err != nil {
-			return nil, err
+		if err := t.setMode(false, len(old)+1, t.save); err != nil {
+			// The channel's own record says the same to the next start.
+			t.b.opts.Warn("TOPIC(%s): %v", t.name, err)
+			t.meta.Held = false
+			t.showHeld()
 		}
-		t.showHeld()
 	}
 	ch.pullDeferred()
 	t.b.opts.Info("TOPIC(%s): new channel(%s)", t.name, ch.name)
@@ -167,13 +199,9 @@ func (t *Topic) SetPaused(paused bool) error {
 	if t.deleted.Load() {
 		return ErrExiting
 	}
-	t.meta.Paused = paused
-	err := t.save(t.setHold(paused || len(*t.list.Load()) == 0))
-	if err != nil {
+	if err := t.setMode(paused, len(*t.list.Load()), t.save); err != nil {
 		return err
 	}
-	t.paused.Store(paused)
-	t.showHeld()
 	t.wakeAll()
 	t.b.opts.Changed()
 	return nil
@@ -194,19 +222,35 @@ func (t *Topic) Empty() error {
 	if !t.meta.Held {
 		return nil
 	}
+	meta := t.meta
+	var dropped uint64
 	for s, l := range t.logs {
 		end := l.Committed()
-		if err := l.Drop(t.meta.HeldAt[s], end); err != nil {
+		if err := l.Drop(meta.HeldAt[s], end); err != nil {
 			return err
 		}
-		t.meta.HeldAt[s] = end
+		if mmapq.Stream(s) == streamMain {
+			dropped = l.Ordinal(end) - l.Ordinal(meta.HeldAt[s])
+		}
+		meta.HeldAt[s] = max(end, meta.HeldAt[s])
 	}
-	if err := t.save(t.meta); err != nil {
+	if err := t.save(meta); err != nil {
 		return err
+	}
+	t.meta = meta
+	for _, ch := range *t.list.Load() {
+		ch.mu.Lock()
+		ch.startOrd += dropped // never arrived
+		ch.mu.Unlock()
 	}
 	t.showHeld()
 	t.b.recl.kick(t)
 	return nil
+}
+
+// without returns the list of channels without ch.
+func (t *Topic) without(ch *Channel) []*Channel {
+	return slices.DeleteFunc(slices.Clone(*t.list.Load()), func(c *Channel) bool { return c == ch })
 }
 
 // DeleteChannel removes a channel; its consumers are disconnected. false: there is none.
@@ -218,51 +262,109 @@ func (t *Topic) DeleteChannel(name string) (bool, error) {
 		return false, nil
 	}
 	t.b.opts.Info("TOPIC(%s): deleting channel %s", t.name, name)
-	list := slices.DeleteFunc(slices.Clone(*t.list.Load()), func(c *Channel) bool { return c == ch })
-	t.list.Store(&list)
-	var err error
-	meta := t.setHold(t.meta.Paused || len(list) == 0)
-	switch {
-	case t.ephemeral:
-	case ch.memory:
-		err = t.save(meta)
-	default:
-		err = t.b.st.DeleteChannel(ch.meta, meta)
-	}
-	last := len(list) == 0 && t.ephemeral
-	t.mu.Unlock()
-	ch.destroy()
-	t.b.opts.Changed()
-	if last {
-		_, err2 := t.b.DeleteTopic(t.name)
-		if err == nil {
-			err = err2
+	rest := t.without(ch)
+	err := t.setMode(t.meta.Paused, len(rest), func(meta mmapq.TopicMeta) error {
+		switch {
+		case t.ephemeral:
+			return nil
+		case ch.memory:
+			return t.b.st.SaveTopic(meta)
 		}
+		return t.b.st.DeleteChannel(ch.meta, meta)
+	})
+	if err != nil {
+		t.mu.Unlock()
+		return true, err
 	}
-	t.b.recl.kick(t)
-	return true, err
+	t.list.Store(&rest)
+	ch.end()
+	return true, t.removed(ch)
 }
 
-// destroy ends a topic that is out of the broker's map already.
-func (t *Topic) destroy() error {
-	t.b.opts.Info("TOPIC(%s): deleting", t.name)
+// deleteIdle removes an ephemeral channel if it still is without a consumer.
+func (t *Topic) deleteIdle(ch *Channel) error {
 	t.mu.Lock()
+	ch.mu.Lock()
+	if ch.gone.Load() || len(ch.consumers) > 0 {
+		ch.mu.Unlock()
+		t.mu.Unlock()
+		return nil
+	}
+	t.b.opts.Info("TOPIC(%s): deleting channel %s", t.name, ch.name)
+	rest := t.without(ch)
+	t.list.Store(&rest) // before it is gone: who fails to subscribe to it finds a new one
+	ch.gone.Store(true)
+	ch.mu.Unlock()
+	ch.end()
+	if len(rest) == 0 {
+		err := t.setMode(t.meta.Paused, 0, func(meta mmapq.TopicMeta) error {
+			if err := t.save(meta); err != nil {
+				t.b.opts.Warn("TOPIC(%s): %v", t.name, err) // the channel is gone all the same
+			}
+			return nil
+		})
+		if err != nil {
+			t.mu.Unlock()
+			return err
+		}
+	}
+	return t.removed(ch)
+}
+
+// removed ends the removal of ch, which is out of the list: an ephemeral topic goes with its last channel. Caller holds mu; it is released.
+func (t *Topic) removed(ch *Channel) error {
+	last := t.ephemeral && len(*t.list.Load()) == 0
+	if last {
+		t.end() // who comes from now on finds a new topic
+	}
+	t.mu.Unlock()
+	t.b.recl.buryChannel(ch)
+	t.b.opts.Changed()
+	t.b.recl.kick(t)
+	if !last {
+		return nil
+	}
+	_, err := t.destroy()
+	return err
+}
+
+// end refuses everything from now on and disconnects all consumers. Caller holds mu.
+func (t *Topic) end() {
 	t.deleted.Store(true)
-	list := *t.list.Load()
-	t.list.Store(&[]*Channel{})
 	for _, l := range t.logs {
 		l.Close()
 	}
+	t.dying = append(t.dying, *t.list.Load()...)
+	t.list.Store(&[]*Channel{})
+	for _, ch := range t.dying {
+		ch.end()
+	}
+}
+
+// destroy deletes the topic. false: somebody else did. The broker forgets it only when that is recorded: until then a topic of the same name
+// would share its name and perhaps its positions after a kill. After an error it can be called again.
+func (t *Topic) destroy() (bool, error) {
+	t.ending.Lock()
+	defer t.ending.Unlock()
+	if t.recorded {
+		return false, nil
+	}
+	t.mu.Lock()
+	t.b.opts.Info("TOPIC(%s): deleting", t.name)
+	t.end()
 	meta := t.meta
 	t.mu.Unlock()
-	for _, ch := range list {
-		ch.destroy()
-	}
-	var err error
 	if !t.ephemeral {
-		err = t.b.st.DeleteTopic(meta, t.logs)
+		if err := t.b.st.DeleteTopic(meta, t.logs); err != nil {
+			return true, err
+		}
+	}
+	t.recorded = true
+	t.b.forget(t)
+	for _, ch := range t.dying {
+		t.b.recl.buryChannel(ch)
 	}
 	t.b.recl.bury(t)
 	t.b.opts.Changed()
-	return err
+	return true, nil
 }

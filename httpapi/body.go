@@ -55,10 +55,14 @@ func newBody(stream io.Reader, claimed int, limit int64) *body {
 // bodyLimitMax keeps limit+1 from overflowing.
 const bodyLimitMax = 1 << 40
 
-// release ends the use of the body's bytes, and notes for the connection whether some of it was left unread.
+// release ends the use of the body's bytes. What was left unread is dropped, or the connection ends with this request.
 func (b *body) release() {
-	if !b.complete() && b.ctx != nil {
-		leaveUnread(b.ctx)
+	switch {
+	case b.complete() || b.ctx == nil:
+	case b.err == nil || errors.Is(b.err, errBodyTooLong):
+		dropUnread(b.ctx, b.claimed-b.read)
+	default:
+		closeUnread(b.ctx)
 	}
 	if cap(b.buf) <= bodyKeep {
 		*b.pooled = b.buf[:0]
@@ -67,10 +71,24 @@ func (b *body) release() {
 	b.buf, b.pooled = nil, nil
 }
 
-// leaveUnread makes the connection, if it is closed after this request, drain what the client is still sending.
-func leaveUnread(ctx *fasthttp.RequestCtx) {
+// unreadMax is how much of an unwanted body is read so that the connection can go on.
+const unreadMax = 256 << 10
+
+// dropUnread reads the rest of a body if that is not much; left below 0 = unknown. Otherwise the connection ends.
+func dropUnread(ctx *fasthttp.RequestCtx, left int) {
+	if stream := ctx.RequestBodyStream(); stream != nil && left <= unreadMax {
+		if _, err := io.CopyN(io.Discard, stream, unreadMax+1); err == io.EOF {
+			return
+		}
+	}
+	closeUnread(ctx)
+}
+
+// closeUnread ends the connection after the answer, and has it drain for a moment what the client is still sending.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
 	if c, ok := ctx.Conn().(*conn); ok {
-		c.linger = true
+		c.linger.Store(true)
 	}
 }
 
@@ -174,7 +192,7 @@ func (s *Server) discardBody(ctx *fasthttp.RequestCtx) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			leaveUnread(ctx)
+			closeUnread(ctx)
 			return err
 		}
 	}

@@ -122,7 +122,8 @@ const (
 
 // FuzzLines compares with the obvious way to do it, on bodies read at once and byte by byte.
 func FuzzLines(f *testing.F) {
-	for _, s := range []string{"", "\n", "a\nb", "a\r\n\nb\n", strings.Repeat("x", 17), strings.Repeat("x\n", 32), strings.Repeat("x\n", 33), strings.Repeat("\n", 65)} {
+	for _, s := range []string{"", "\n", "a\nb", "a\r\n\nb\n", strings.Repeat("x", 17), strings.Repeat("x\n", 32), strings.Repeat("x\n", 33), strings.Repeat("\n", 65),
+		strings.Repeat("x\n", 17) + strings.Repeat("y", 30) + "\n"} {
 		f.Add([]byte(s))
 	}
 	s := &Server{o: Options{MaxMsgSize: fuzzMsgMax, MaxBodySize: fuzzBodyMax, Log: &memoryLog{}}}

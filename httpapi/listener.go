@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -96,17 +97,16 @@ const (
 	lingerBytes = 4 << 20
 )
 
-// conn is an accepted connection. linger is owned by the goroutine that serves it.
+// conn is an accepted connection.
 type conn struct {
 	net.Conn
-	linger bool // the answer went out before the whole body was read
+	linger atomic.Bool // it ends with an answer that went out before the whole body was read; set by its own goroutine
 }
 
 // Close ends the connection. With unread input a plain close would send a reset, which can overtake the answer and take it away from
 // the client; so the sending side is closed first and input is dropped for a moment.
 func (c *conn) Close() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger {
-		c.linger = false
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Swap(false) {
 		if half.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			// Whatever ends the draining (end of input, time, an error), the close below is the answer to it.
 			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)

@@ -18,7 +18,7 @@ func mpubBefore(s *Server, r *request) (reply, bool) {
 
 func (s *Server) mpubTopic(r *request) (*fanout.Topic, reply) {
 	if int64(r.ctx.Request.Header.ContentLength()) > s.o.MaxBodySize {
-		leaveUnread(r.ctx)
+		dropUnread(r.ctx, r.ctx.Request.Header.ContentLength())
 		return nil, fail(fasthttp.StatusRequestEntityTooLarge, "BODY_TOO_BIG")
 	}
 	return s.publishTopic(r)

@@ -13,7 +13,7 @@ import (
 // pubBefore refuses a body by its declared length.
 func pubBefore(s *Server, r *request) (reply, bool) {
 	if int64(r.ctx.Request.Header.ContentLength()) > s.o.MaxMsgSize {
-		leaveUnread(r.ctx)
+		dropUnread(r.ctx, r.ctx.Request.Header.ContentLength())
 		return fail(fasthttp.StatusRequestEntityTooLarge, "MSG_TOO_BIG"), true
 	}
 	return reply{}, false

@@ -91,7 +91,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 // is the final answer, already written, and the connection ends with it. So a refused body is never read.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	if s.dispatch(ctx, true) {
-		leaveUnread(ctx)
+		closeUnread(ctx)
 		return ctx.Response.StatusCode()
 	}
 	return fasthttp.StatusContinue

@@ -116,6 +116,21 @@ func TestRefusalReachesAClientThatKeepsSending(t *testing.T) {
 	}
 }
 
+func TestHeaderTooBig(t *testing.T) {
+	f := newFixture(t, nil)
+	fits := "GET /ping HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", headerBytesMax-100) + "\r\n\r\n"
+	c := dial(t, "tcp", f.addr)
+	c.send(t, fits)
+	got, err := c.read("GET")
+	require.NoError(t, err)
+	require.Equal(t, 200, got.status)
+	c.send(t, strings.Replace(fits, "X: ", "X: "+strings.Repeat("y", 200), 1))
+	got, err = c.read("GET")
+	require.NoError(t, err)
+	require.Equal(t, 431, got.status)
+	require.Equal(t, "OK", f.call(t, "GET", "/ping", "").body)
+}
+
 func TestPipelinedRequests(t *testing.T) {
 	f := newFixture(t, nil)
 	c := dial(t, "tcp", f.addr)

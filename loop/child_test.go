@@ -1,6 +1,17 @@
 package loop
 
-// childEnv makes the test binary act as a process of its own, see childMain.
+import (
+	"fmt"
+	"os"
+)
+
+// childEnv makes the test binary act as a process of its own: its value names which.
 const childEnv = "NSQLOOP_LOOP_CHILD"
 
-func childMain() int { return 0 }
+func childMain() int {
+	if err := childFewDescriptors(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}

@@ -133,6 +133,7 @@ func (c *conn) receive(p []byte) {
 // decode executes all complete commands of p, publishes what they publish, and keeps the rest.
 func (c *conn) decode(p []byte) {
 	filter := c.filter
+	wait := false
 	rest, commands := c.completeCarry(p)
 	for len(rest) > 0 && !c.stopped() && c.filter == filter {
 		n, ok, err := c.split.Next(rest, c.pol, &c.l.cmd)
@@ -142,6 +143,12 @@ func (c *conn) decode(p []byte) {
 		}
 		if !ok {
 			break
+		}
+		if c.l.cmd.Kind == codec.KindSub { // a new channel starts behind what was published before it
+			if c.l.flushPublishes(c); c.job != nil {
+				wait = true
+				break // decoded again when that is there
+			}
 		}
 		rest = rest[n:]
 		commands++
@@ -155,7 +162,7 @@ func (c *conn) decode(p []byte) {
 	case c.ending || c.dead || len(rest) == 0:
 	case c.filter != filter:
 		c.upgraded(filter, rest)
-	case c.full:
+	case c.full || wait:
 		c.parked = c.l.blocks.grow(nil, rest)
 	default:
 		c.carry = c.l.blocks.grow(c.carry, rest)
@@ -198,24 +205,18 @@ func (c *conn) completeCarry(p []byte) (rest []byte, commands int) {
 	return p, commands
 }
 
-// continueInput decodes input that was parked, once nothing stops it any more.
+// continueInput decodes input that was parked.
 func (c *conn) continueInput() {
-	for !c.stopped() && c.paused == 0 {
-		switch {
-		case c.parked != nil:
-			block := c.parked
-			c.parked = nil
-			c.decode(block)
-			c.l.blocks.put(block)
-		case c.wire != nil:
-			block := c.wire
-			c.wire = nil
-			c.receiveWire(block)
-			c.l.blocks.put(block)
-		default:
-			return
-		}
+	block := c.parked
+	if block != nil {
+		c.parked = nil
+		c.decode(block)
+	} else {
+		block = c.wire
+		c.wire = nil
+		c.receiveWire(block)
 	}
+	c.l.blocks.put(block)
 }
 
 // settle ends every event of a connection: everything that may go out goes out, and what follows from it is done.

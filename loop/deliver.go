@@ -1,8 +1,10 @@
 package loop
 
 // Delivery happens after the batch that made it possible: the channels to look at are collected (deliverLater) and
-// served at the end of the turn. Each claim gives a run of messages to one consumer, and each run is one system call,
-// which is why the channel decides how long runs are.
+// served at the end of the turn. What a publish made possible comes as a letter, even to its own loop, and so after all
+// sockets that were readable: with 16 to 64 publishers waiting for their OKs that takes a third less CPU than delivering
+// at the end of each read, and with one publisher no more. Each claim gives a run of messages to one consumer, and each
+// run is one system call, which is why the channel decides how long runs are.
 
 // runsPerTurn bounds how long one channel may keep its loop from reading.
 const runsPerTurn = 64
@@ -15,7 +17,7 @@ func (l *loop) deliverLater(s *subscribers) {
 	}
 }
 
-// deliver serves every channel that was put on the list, in this turn and for as long as their turns last.
+// deliver serves every channel that was put on the list.
 func (l *loop) deliver() {
 	for i := 0; i < len(l.dirty); i++ {
 		s := l.dirty[i]
@@ -25,7 +27,7 @@ func (l *loop) deliver() {
 	clear(l.dirty)
 	l.dirty = l.dirty[:0]
 	if len(l.unfinished) > 0 {
-		l.mail.raise(flagPump)
+		l.yield()
 	}
 }
 
@@ -69,13 +71,4 @@ func (l *loop) containPump(s *subscribers) {
 		l.panicked(r)
 		l.unfinished = append(l.unfinished, s)
 	}
-}
-
-// resumePumps takes up what earlier turns left.
-func (l *loop) resumePumps() {
-	for _, s := range l.unfinished {
-		l.deliverLater(s)
-	}
-	clear(l.unfinished)
-	l.unfinished = l.unfinished[:0]
 }

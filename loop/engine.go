@@ -15,8 +15,12 @@ type engine interface {
 	// whatever the result. Any goroutine, not the loop's, never after stop was called.
 	enroll(nc net.Conn, c *conn) error
 
-	// ring makes h.rung run soon on the loop. Any goroutine; never after stop was called.
+	// ring makes h.rung run soon on the loop, possibly before input that waits. Any goroutine; never after stop was
+	// called.
 	ring()
+
+	// yield makes h.resumed run when the input that waits has been looked at. Loop goroutine only.
+	yield()
 
 	// stop ends the loop goroutine. Every connection must have been closed before.
 	stop() error
@@ -34,6 +38,7 @@ type handler interface {
 	closed(c *conn, err error)
 
 	rung()
+	resumed()
 }
 
 // socket is one connection as its engine sees it. Loop goroutine only.

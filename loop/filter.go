@@ -47,7 +47,8 @@ func (c *conn) receiveWire(wire []byte) {
 			}
 			if !c.full {
 				c.pause(pauseTurn)
-				l.mail.post(letter{kind: letterResume, c: c})
+				l.pausing = append(l.pausing, c)
+				l.yield()
 			}
 			return
 		}

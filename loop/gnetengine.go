@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"reflect"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/panjf2000/gnet/v2"
@@ -27,7 +26,7 @@ type gnetEngine struct {
 	log    LogFunc
 	client *gnet.Client
 	h      handler
-	el     gnet.EventLoop // set by the probe, before start returns
+	el     gnet.EventLoop // set before start returns
 	epoll  int            // descriptor of gnet's epoll instance, for pausing
 	bell   gnet.Runnable
 
@@ -35,7 +34,7 @@ type gnetEngine struct {
 	serving    *gnetSocket // whose callback is on the stack
 	closeAfter bool        // serving was closed inside its own callback
 
-	probe *probe
+	self *selfConn
 }
 
 func newGnetEngine(log LogFunc) *gnetEngine { return &gnetEngine{log: log} }
@@ -57,7 +56,7 @@ func (g *gnetEngine) start(h handler) error {
 		return fmt.Errorf("cannot start an event loop: %w", err)
 	}
 	g.client = client
-	if err := g.selfCheck(); err != nil {
+	if err := g.connectSelf(); err != nil {
 		return errors.Join(fmt.Errorf("this build of gnet does not do what the event loops need: %w", err), g.stop())
 	}
 	return nil
@@ -81,12 +80,22 @@ func (g *gnetEngine) ring() {
 	}
 }
 
-func (g *gnetEngine) stop() error { return g.client.Stop() }
+// yield goes through the loop's connection to itself: gnet runs what Execute queues, and what that queues in turn, before
+// it looks at any socket again.
+func (g *gnetEngine) yield() { g.self.knock() }
+
+func (g *gnetEngine) stop() error {
+	err := g.client.Stop()
+	if g.self != nil {
+		err = errors.Join(err, unix.Close(g.self.peer))
+	}
+	return err
+}
 
 func (g *gnetEngine) OnOpen(gc gnet.Conn) ([]byte, gnet.Action) {
 	s, ok := gc.Context().(*gnetSocket)
 	if !ok {
-		return nil, g.probe.opened(gc)
+		return nil, g.self.opened(gc)
 	}
 	s.gc, s.fd = gc, gc.Fd()
 	s.enrolled.Store(true)
@@ -103,7 +112,7 @@ func (g *gnetEngine) OnTraffic(gc gnet.Conn) gnet.Action {
 	}
 	s, ok := gc.Context().(*gnetSocket)
 	if !ok {
-		return g.probe.traffic()
+		return g.self.traffic()
 	}
 	g.serving, g.closeAfter = s, false
 	g.h.readable(s.c, p)
@@ -182,7 +191,3 @@ func epollOf(el gnet.EventLoop) (fd int, err error) {
 	}()
 	return int(reflect.ValueOf(el).Elem().FieldByName("poller").Elem().FieldByName("fd").Int()), nil
 }
-
-// onLoopStart prepares the loop goroutine, in its first callback: a fault in mapped memory becomes a panic, which is
-// contained, instead of the end of the process. The setting belongs to the goroutine.
-func onLoopStart() { debug.SetPanicOnFault(true) }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,7 @@ type recorder struct {
 	onRead  func(c *conn, p []byte)
 	onClose func(c *conn, err error)
 	onRung  func()
+	onYield func()
 }
 
 func (r *recorder) opened(c *conn, s socket)   { c.sock, c.fd = s, s.descriptor(); call2(r.onOpen, c, s) }
@@ -28,6 +30,7 @@ func (r *recorder) rung() {
 		r.onRung()
 	}
 }
+func (r *recorder) resumed() { r.onYield() }
 func call2[A, B any](f func(A, B), a A, b B) {
 	if f != nil {
 		f(a, b)
@@ -56,7 +59,7 @@ func enrollPair(t *testing.T, g *gnetEngine) (*conn, *net.TCPConn) {
 	return c, peer.(*net.TCPConn)
 }
 
-// onLoop runs f on the loop goroutine.
+// onLoop runs f on the loop goroutine. f must not fail the test at once: that would end the loop.
 func onLoop(t *testing.T, g *gnetEngine, r *recorder, f func()) {
 	done := make(chan struct{})
 	r.onRung = func() {
@@ -99,14 +102,14 @@ func TestEnginePauseAndResume(t *testing.T) {
 	}}
 	g := startEngine(t, r)
 	c, peer := enrollPair(t, g)
-	onLoop(t, g, r, func() { require.NoError(t, c.sock.setReading(false)) })
+	onLoop(t, g, r, func() { assert.NoError(t, c.sock.setReading(false)) })
 
 	require.NoError(t, peer.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 	sent, err := peer.Write(make([]byte, total))
 	require.ErrorContains(t, err, "timeout")
-	onLoop(t, g, r, func() { require.Zero(t, got) })
+	onLoop(t, g, r, func() { assert.Zero(t, got) })
 
-	onLoop(t, g, r, func() { require.NoError(t, c.sock.setReading(true)) })
+	onLoop(t, g, r, func() { assert.NoError(t, c.sock.setReading(true)) })
 	require.NoError(t, peer.SetWriteDeadline(time.Time{}))
 	_, err = peer.Write(make([]byte, total-sent))
 	require.NoError(t, err)
@@ -174,14 +177,41 @@ func TestWriteStopsWhenBroken(t *testing.T) {
 		dead := c.dead
 		c.dead, c.closed = false, true
 		wrote <- []int{first, c.write([][]byte{[]byte("secret")})}
-		require.True(t, dead)
+		assert.True(t, dead)
 	}}
 	g := startEngine(t, r)
 	c, peer := enrollPair(t, g)
-	onLoop(t, g, r, func() { require.NoError(t, c.sock.setReading(false)) })
+	onLoop(t, g, r, func() { assert.NoError(t, c.sock.setReading(false)) })
 	require.NoError(t, peer.SetLinger(0))
 	require.NoError(t, peer.Close()) // a reset is told even to a paused connection
 	require.Equal(t, []int{0, 0}, <-wrote)
+}
+
+// What yields comes back behind the input that waits, and not before; a ring may come before it.
+func TestEngineYield(t *testing.T) {
+	var order []string
+	done := make(chan struct{})
+	r := &recorder{onRead: func(*conn, []byte) { order = append(order, "read") }}
+	g := startEngine(t, r)
+	_, peer := enrollPair(t, g)
+	yields := 0
+	r.onYield = func() {
+		order = append(order, "yield")
+		if yields++; yields == 3 {
+			close(done)
+			return
+		}
+		_, err := peer.Write([]byte("x"))
+		assert.NoError(t, err)
+		g.yield()
+	}
+	onLoop(t, g, r, func() {
+		_, err := peer.Write([]byte("x"))
+		assert.NoError(t, err)
+		g.yield()
+	})
+	<-done
+	require.Equal(t, []string{"read", "yield", "read", "yield", "read", "yield"}, order)
 }
 
 func TestEpollOfStrangers(t *testing.T) {
@@ -190,8 +220,8 @@ func TestEpollOfStrangers(t *testing.T) {
 }
 
 func TestSelfCheckRefusesAPauseThatDoesNothing(t *testing.T) {
-	p := &probe{arrived: true}
-	require.ErrorContains(t, p.resume(), "goes on reading")
+	s := &selfConn{arrived: true}
+	require.ErrorContains(t, s.resume(), "goes on reading")
 }
 
 func TestEngineLogsDoNotReachStdout(t *testing.T) {

@@ -70,6 +70,8 @@ type testServer struct {
 	t      *testing.T
 	broker *fanout.Broker
 	log    *testLog
+
+	diskBroken bool
 }
 
 func testOptions() Options {
@@ -90,30 +92,37 @@ func serve(t *testing.T, change func(*Options)) *testServer {
 
 func serveWith(t *testing.T, sync mmapq.SyncPolicy, change func(*Options), prepare func(*Server)) *testServer {
 	t.Helper()
+	return serveOn(t, openBroker(t, mmapq.NewHeapDisk(), sync), change, prepare)
+}
+
+func serveOn(t *testing.T, b *fanout.Broker, change func(*Options), prepare func(*Server)) *testServer {
+	t.Helper()
 	opt := testOptions()
 	log := &testLog{}
 	opt.Log = log.add
 	if change != nil {
 		change(&opt)
 	}
-	b := openBroker(t, mmapq.NewHeapDisk(), sync)
 	s, err := New(b, opt)
 	require.NoError(t, err)
 	if prepare != nil {
 		prepare(s)
 	}
 	require.NoError(t, s.Start())
+	served := &testServer{Server: s, t: t, broker: b, log: log}
 	t.Cleanup(func() {
 		require.NoError(t, s.Stop())
 		require.Zero(t, s.Counters().Open)
-		require.NoError(t, b.Close())
+		if err := b.Close(); !served.diskBroken {
+			require.NoError(t, err)
+		}
 		if t.Failed() {
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			t.Log("server log:\n" + strings.Join(log.lines, "\n"))
 		}
 	})
-	return &testServer{Server: s, t: t, broker: b, log: log}
+	return served
 }
 
 // client is a raw connection that speaks frames.
@@ -259,7 +268,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	require.Eventually(t, holds, patience, time.Millisecond, what)
 }
 
-// inLoop runs f on the loop goroutine.
+// inLoop runs f on the loop goroutine. f must not fail the test at once: that would end the loop.
 func inLoop(t *testing.T, l *loop, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -284,6 +293,7 @@ type noEngine struct{}
 func (noEngine) start(handler) error          { return nil }
 func (noEngine) enroll(net.Conn, *conn) error { return nil }
 func (noEngine) ring()                        {}
+func (noEngine) yield()                       {}
 func (noEngine) stop() error                  { return nil }
 
 func idleLoop(s *testServer) bench {

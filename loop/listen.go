@@ -49,7 +49,6 @@ func (s *Server) closeListeners() error {
 // logged once, and once more when accepting goes on.
 func (s *Server) accept(ln net.Listener) {
 	defer s.accepting.Done()
-	s.log(LogInfo, "TCP: listening on %s", ln.Addr())
 	var wait time.Duration
 	for {
 		nc, err := ln.Accept()

@@ -41,7 +41,11 @@ type loop struct {
 	topicsSweep int
 	channels    map[*fanout.Channel]*subscribers
 	dirty       []*subscribers // to be served at the end of this turn
-	unfinished  []*subscribers // to be served in the next
+	unfinished  []*subscribers // to be served after the input that waits
+	pausing     []*conn        // to go on with their input then
+	yielding    bool           // the engine will call resumed
+	mailWaits   bool           // the mail is read then
+	mailStreak  int            // turns of mail since the last read
 	batch       batch
 	scratch     fanout.Scratch
 
@@ -96,6 +100,7 @@ func (l *loop) readable(c *conn, p []byte) {
 		return
 	}
 	l.now = fanout.Now()
+	l.mailStreak = 0
 	l.read(c, p)
 	l.settleConn(c)
 	l.endTurn()
@@ -146,9 +151,57 @@ func (l *loop) halfClosed(c *conn) {
 	c.peerClosed()
 }
 
+// mailStreakMax bounds how many turns of mail the loop has before it looks at its sockets: the engine may go on ringing
+// without doing so while other loops keep it busy.
+const mailStreakMax = 32
+
 // rung reads the mail.
 func (l *loop) rung() {
+	if l.mailStreak++; l.mailStreak > mailStreakMax {
+		l.mailWaits = true
+		l.yield()
+	}
+	if l.mailWaits {
+		return
+	}
 	l.now = fanout.Now()
+	l.readMail()
+	l.endTurn()
+}
+
+// yield asks for resumed, once.
+func (l *loop) yield() {
+	if !l.yielding {
+		l.yielding = true
+		l.engine.yield()
+	}
+}
+
+// resumed takes up what was left to give waiting input its turn.
+func (l *loop) resumed() {
+	l.now = fanout.Now()
+	l.yielding, l.mailStreak = false, 0
+	for _, s := range l.unfinished {
+		l.deliverLater(s)
+	}
+	clear(l.unfinished)
+	l.unfinished = l.unfinished[:0]
+	pausing := l.pausing
+	l.pausing = nil
+	for _, c := range pausing {
+		if !c.closed {
+			c.resume(pauseTurn)
+			l.settleConn(c)
+		}
+	}
+	if l.mailWaits {
+		l.mailWaits = false
+		l.readMail()
+	}
+	l.endTurn()
+}
+
+func (l *loop) readMail() {
 	letters, f := l.mail.take()
 	if f&flagDrain != 0 { // first, so that an answer to a letter tells that it is done
 		l.drain()
@@ -164,10 +217,6 @@ func (l *loop) rung() {
 		l.timerAt = 0
 		l.wheel.advance(l.now, l.fire)
 	}
-	if f&flagPump != 0 {
-		l.resumePumps()
-	}
-	l.endTurn()
 }
 
 func (l *loop) open(x *letter) {
@@ -197,12 +246,6 @@ func (l *loop) open(x *letter) {
 		}
 	case letterStats:
 		l.stats(x.req)
-	case letterResume:
-		if c := x.c; !c.closed {
-			l.culprit = c
-			c.resume(pauseTurn)
-			c.settle()
-		}
 	}
 }
 

@@ -14,7 +14,6 @@ type flags uint8
 const (
 	flagTimer flags = 1 << iota // the wheel has something due
 	flagAcks                    // some Ack settled: look through the waiting reply queues
-	flagPump                    // the loop left deliveries for its next turn
 	flagDrain                   // close every connection
 )
 
@@ -35,7 +34,6 @@ type letter struct {
 	ch   *fanout.Channel
 	job  *slowJob
 	req  *statsRequest
-	c    *conn
 }
 
 // mailbox carries what other goroutines have to say to a loop, in order. Anyone may post; only the loop takes. The

@@ -17,12 +17,11 @@ const outputMax = 64 << 10
 
 // reply is one entry of the queue: oks OK frames once the publishes behind it are safe, or data.
 type reply struct {
-	oks        int
-	kind       codec.Kind // of the publishes
-	ack        fanout.Ack
-	slow       *slowItem // set: its ack is not known yet
-	subscribed bool
-	data       []byte
+	oks  int
+	kind codec.Kind // of the publishes
+	ack  fanout.Ack
+	slow *slowItem // set: its ack is not known yet
+	data []byte
 }
 
 type replyQueue struct {
@@ -33,9 +32,18 @@ type replyQueue struct {
 
 func (q *replyQueue) empty() bool { return q.front == len(q.entries) }
 
-func (q *replyQueue) push(r reply) {
-	q.entries = append(q.entries, r)
-	q.bytes += len(r.data)
+func (q *replyQueue) push(r reply) { q.entries = append(q.entries, r) }
+
+// pushBytes copies frames behind everything queued.
+func (q *replyQueue) pushBytes(frames []byte) {
+	q.bytes += len(frames)
+	if !q.empty() {
+		if last := &q.entries[len(q.entries)-1]; last.data != nil && len(last.data)+len(frames) <= outputMax/4 {
+			last.data = append(last.data, frames...)
+			return
+		}
+	}
+	q.push(reply{data: bytes.Clone(frames)})
 }
 
 func (q *replyQueue) pop() {
@@ -67,7 +75,7 @@ func (c *conn) replyBytes(frames []byte) {
 		l.stage = append(l.stage, frames...)
 		return
 	}
-	c.replies.push(reply{data: bytes.Clone(frames)})
+	c.replies.pushBytes(frames)
 	c.full = c.full || c.backlogged()
 }
 
@@ -130,12 +138,11 @@ func (c *conn) settled(r *reply) (bool, error) {
 		}
 		r.ack, r.slow = r.slow.ack, nil
 	}
-	if !r.ack.Settled() && !r.subscribed {
-		r.subscribed = true
-		r.ack.Subscribe(c.l.idx)
-	}
-	if !r.ack.Settled() { // again: it may have settled before the subscription
-		return false, nil
+	if !r.ack.Settled() {
+		r.ack.Subscribe(c.l.idx) // every time: a subscription ends with the next sync, which may not be ours
+		if !r.ack.Settled() {    // it may have settled before the subscription
+			return false, nil
+		}
 	}
 	return true, r.ack.Err()
 }

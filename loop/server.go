@@ -83,6 +83,7 @@ func (s *Server) Start() error {
 		return errors.Join(err, s.Stop())
 	}
 	for _, ln := range s.listeners {
+		s.log(LogInfo, "TCP: listening on %s", ln.Addr())
 		s.accepting.Add(1)
 		go s.accept(ln)
 	}

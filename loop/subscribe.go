@@ -21,7 +21,7 @@ const subscribeTries = 3
 // subscribe carries out SUB.
 func (c *conn) subscribe(topic, channel []byte) {
 	l := c.l
-	l.flushPublishes(c) // a new channel starts behind what was published before it
+	l.flushPublishes(c)
 	if c.ending {
 		return
 	}

@@ -1,6 +1,12 @@
 package mmapq
 
-import "io"
+import (
+	"errors"
+	"io"
+)
+
+// errShortFile is what OpenMapped returns for a file that is shorter than a segment's header.
+var errShortFile = errors.New("too short for a segment")
 
 // Disk is the seam between the log and a file system: one flat directory of files named by ids. Three implementations are meant to exist:
 // the real one (RealDisk), one on the Go heap that the race detector can see (HeapDisk), and fault-injecting ones for tests.

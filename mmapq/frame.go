@@ -31,6 +31,11 @@ func putFrameHeader(dst []byte, bodyLen int, ts int64, id uint64) {
 	binary.BigEndian.PutUint64(dst[frameID+8:], hex8(uint32(id)))
 }
 
+// hasID tells whether the id in a frame is id.
+func hasID(frame []byte, id uint64) bool {
+	return binary.BigEndian.Uint64(frame[frameID:]) == hex8(uint32(id>>32)) && binary.BigEndian.Uint64(frame[frameID+8:]) == hex8(uint32(id))
+}
+
 // hex8 spreads the eight nibbles of v over eight bytes and turns each into its lower-case digit, without a table or a branch.
 func hex8(v uint32) uint64 {
 	x := uint64(v)

@@ -47,7 +47,7 @@ func (d *HeapDisk) OpenMapped(name string) (*Mapping, error) {
 		return nil, noFile("open", name)
 	}
 	if len(f.buf) < headerSize {
-		return nil, fmt.Errorf("%s: %d bytes are too few for a segment", name, len(f.buf))
+		return nil, fmt.Errorf("%s: %d bytes: %w", name, len(f.buf), errShortFile)
 	}
 	return &Mapping{Mem: f.buf}, nil
 }

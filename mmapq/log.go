@@ -3,6 +3,7 @@ package mmapq
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sort"
 	"sync"
@@ -16,7 +17,12 @@ var (
 	ErrExiting = errors.New("exiting")
 	// ErrWouldBlock: no prepared segment is at hand; only AppendWait can go on.
 	ErrWouldBlock = errors.New("no prepared segment")
+
+	errTooLarge = errors.New("message is larger than a segment can be")
 )
+
+// bodyMax is the largest body: what the protocol's 32-bit size can say of a frame. Offsets in a segment are 32 bits wide.
+const bodyMax = math.MaxInt32 - FrameHeader
 
 // Log is one stream of a topic: an ordered list of segments.
 //
@@ -126,7 +132,7 @@ func (l *Log) appendSome(bodies [][]byte, ts int64, extra entry, batch bool) (in
 	err := s.write(first, off, bodies[:n], ts, extra, batch)
 	l.finish(res, s, first, uint32(n), err)
 	if err != nil {
-		return n, end, err
+		return 0, 0, err
 	}
 	return n, end, nil
 }
@@ -153,13 +159,12 @@ func fit(bodies [][]byte, room int) (n, size, payload int) {
 	return n, size, payload
 }
 
-// write fills reserved entries first.. with frames from offset off on. It runs outside the lock; the reserved bytes are its own. A fault of
-// the mapping (the disk took the page away) becomes an error.
+// write fills reserved entries first.. with frames from offset off on. It runs outside the lock; the reserved bytes are its own. Every panic
+// becomes an error, so that the reservation is resolved in any case: one that is left open would stop the topic for ever.
 func (s *Segment) write(first, off uint32, bodies [][]byte, ts int64, extra entry, batch bool) (err error) {
-	done := false
 	defer func() {
-		if !done {
-			err = faultError(recover())
+		if r := recover(); r != nil {
+			err = writeError(r)
 		}
 	}()
 	mem, at := s.mem, int(off)
@@ -182,28 +187,29 @@ func (s *Segment) write(first, off uint32, bodies [][]byte, ts int64, extra entr
 		putEntry(mem[s.entryAt(first+uint32(i)):], e)
 		at += len(frame)
 	}
-	done = true
 	return nil
 }
 
-// faultError turns the panic of a faulting mapping into an error and lets every other panic through. Only goroutines that called
-// debug.SetPanicOnFault get here; elsewhere a fault ends the process.
-func faultError(r any) error {
+// writeError says what a panic of write was: a mapping whose page the disk took away (only for goroutines that called debug.SetPanicOnFault;
+// elsewhere a fault ends the process), or a broken invariant.
+func writeError(r any) error {
 	type addressed interface{ Addr() uintptr }
 	if f, ok := r.(addressed); ok {
 		return fmt.Errorf("mapped memory failed at %#x", f.Addr())
 	}
-	panic(fmt.Sprintf("BUG: %v\n%s", r, debug.Stack()))
+	return bugError{fmt.Errorf("BUG: %v", r), debug.Stack()}
+}
+
+type bugError struct {
+	error
+	stack []byte
 }
 
 // finish marks a reservation written (or failed) and moves committed over everything that is now complete.
 func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 	l.mu.Lock()
 	if err != nil {
-		from := s.base + Pos(first)
-		s.damage = append(s.damage, posRange{from, from + Pos(n)})
-		s.hasDead.Store(true)
-		l.st.fail(err)
+		s.addDamage(s.base+Pos(first), s.base+Pos(first)+Pos(n))
 	}
 	i := int(res - l.firstRes)
 	l.pending[i].done = true
@@ -217,6 +223,9 @@ func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 		l.pending = l.pending[:copy(l.pending, l.pending[k:])]
 	}
 	l.mu.Unlock()
+	if err != nil {
+		l.st.fail(err)
+	}
 	if !l.memory && !l.dirty.Load() && l.dirty.CompareAndSwap(false, true) {
 		l.st.sync.add(l)
 	}
@@ -224,7 +233,10 @@ func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 
 // roll seals the open segment and activates the prepared one. Caller holds mu.
 func (l *Log) roll(body int) error {
-	if l.next == nil || l.next.room() < FrameHeader+body+entrySize {
+	if body > bodyMax {
+		return errTooLarge
+	}
+	if l.next == nil || !l.next.takes(body) {
 		if l.failed != nil && time.Since(l.failedAt) < prepareRetry {
 			return l.failed
 		}
@@ -270,9 +282,11 @@ func (l *Log) activate(s *Segment) {
 // ask requests a prepared segment from the preparer. Caller holds mu.
 func (l *Log) ask(body int) {
 	l.askBody = max(l.askBody, body)
-	if !l.asked {
-		l.asked = true
-		l.st.prepare.add(l)
+	if l.asked {
+		return
+	}
+	if l.asked = l.st.prepare.add(l); !l.asked {
+		l.failed, l.failedAt = ErrExiting, time.Now()
 	}
 }
 
@@ -326,6 +340,12 @@ func (l *Log) Ordinal(p Pos) uint64 {
 		p = min(p, s.end())
 	}
 	return s.baseOrd + uint64(p-s.base)
+}
+
+// count returns how many entries [from, to) holds. The ordinal of a position that is freed meanwhile grows: the lower end is asked first.
+func (l *Log) count(from, to Pos) uint64 {
+	lo := l.Ordinal(from)
+	return max(l.Ordinal(to), lo) - lo
 }
 
 // Totals returns messages and body bytes appended since the process started.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"sync"
 )
 
@@ -40,7 +39,7 @@ const (
 	recChannelGone   = 5  // channel id
 	recChannelPaused = 6  // channel id, flag
 	recSegment       = 7  // file number, topic id, stream, segment number, salt, file size
-	recSegmentFree   = 8  // file number
+	recSegmentFree   = 8  // file number, end of the segment's positions (0 = it had none)
 	recDead          = 9  // topic id, stream, from, to
 	recFloor         = 10 // position floor: no new topic may start below
 )
@@ -84,9 +83,11 @@ func decodeRecord(p []byte) (record, bool) {
 	}, true
 }
 
-// manifest is the open file. Its mutex orders records; holders of Log.mu or of broker locks may take it, never the other way round.
+// manifest is the open file. Its mutex mu orders records; holders of Log.mu or of broker locks may take it, never the other way round. Loops
+// append records, so mu is not held during a sync; syncing orders those and rewrites, and is taken before mu.
 type manifest struct {
-	disk Disk
+	disk    Disk
+	syncing sync.Mutex
 
 	mu     sync.Mutex
 	f      File
@@ -97,8 +98,10 @@ type manifest struct {
 	dirty  bool
 	buf    []byte
 	model  *model // what all records so far add up to
-	err    error  // a failed append leaves an unknown tail: nothing more is written
+	err    error  // a failed sync leaves an unknown file: nothing more is written
 }
+
+var errRecordTooLong = errors.New("name too long for the manifest")
 
 func manifestSum(salt, number uint64, p []byte) uint32 {
 	return crc32.Update(uint32(salt)^uint32(salt>>32)^uint32(number)*0x9e3779b1, castagnoli, p)
@@ -123,6 +126,9 @@ func (m *manifest) append(recs ...record) error {
 	}
 	m.buf = m.buf[:0]
 	for i, r := range recs {
+		if recordFixed+len(r.name) > recordMax {
+			return errRecordTooLong
+		}
 		m.buf = frameRecord(m.buf, m.salt, m.number+uint64(i), r)
 	}
 	if _, err := m.f.WriteAt(m.buf, m.off); err != nil {
@@ -145,22 +151,55 @@ func (m *manifest) overgrown() bool {
 	return m.err == nil && m.off > 1<<20 && m.off > 8*m.live
 }
 
-// sync makes all records so far durable.
+// sync makes all records so far durable. After a failure nothing is ever written again: the kernel reports a lost write only once.
 func (m *manifest) sync() error {
+	m.syncing.Lock()
+	defer m.syncing.Unlock()
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.err != nil || !m.dirty {
-		return m.err
-	}
-	if err := m.f.Sync(); err != nil {
-		m.err = fmt.Errorf("manifest: %w", err)
-		return m.err
-	}
+	f, dirty, err := m.f, m.dirty, m.err
 	m.dirty = false
+	m.mu.Unlock()
+	if err != nil || !dirty {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return m.fail(err)
+	}
 	return nil
 }
 
+func (m *manifest) fail(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = fmt.Errorf("manifest: %w", err)
+	return m.err
+}
+
+// broken is why nothing can be written any more, or nil.
+func (m *manifest) broken() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// has tells whether a channel is recorded.
+func (m *manifest) has(channel uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.model.channels[channel] != nil
+}
+
+// floor returns the position below which no new topic may start, raised to at least p.
+func (m *manifest) floor(p Pos) Pos {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.model.floor = max(m.model.floor, p)
+	return m.model.floor
+}
+
 func (m *manifest) close() error {
+	m.syncing.Lock()
+	defer m.syncing.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.f == nil {
@@ -171,8 +210,11 @@ func (m *manifest) close() error {
 	return err
 }
 
-// rewrite replaces the file by the shortest one that adds up to the same state. Appends wait meanwhile.
+// rewrite replaces the file by the shortest one that adds up to the same state. Appends wait meanwhile. After an error the old file is still
+// in use, except when only the directory could not be synced: that counts as a failed sync.
 func (m *manifest) rewrite() error {
+	m.syncing.Lock()
+	defer m.syncing.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var seed [8]byte
@@ -180,23 +222,36 @@ func (m *manifest) rewrite() error {
 		return err
 	}
 	salt := binary.LittleEndian.Uint64(seed[:])
-	le := binary.LittleEndian
-	buf := make([]byte, manifestHeader, 64<<10)
-	copy(buf, manifestMagic[:])
-	le.PutUint16(buf[8:], formatVersion)
-	le.PutUint64(buf[20:], salt)
-	le.PutUint32(buf[28:], crc32.Checksum(buf[:28], castagnoli))
-	n := uint64(0)
-	for _, r := range m.model.records() {
-		buf = frameRecord(buf, salt, n, r)
-		n++
+	recs := m.model.records()
+	buf := manifestHead(salt)
+	for i, r := range recs {
+		buf = frameRecord(buf, salt, uint64(i), r)
 	}
+	f, err := m.replace(buf)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	old := m.f
+	m.f, m.salt, m.number, m.off, m.live, m.dirty = f, salt, uint64(len(recs)), int64(len(buf)), int64(len(buf)), false
+	if old != nil {
+		err = old.Close()
+	}
+	if err2 := m.disk.SyncDir(); err2 != nil {
+		// Which of the two files a power cut leaves behind is not known: what is promised in this one may not hold.
+		m.err = fmt.Errorf("manifest: %w", err2)
+		err = m.err
+	}
+	return err
+}
+
+// replace writes buf to a temporary file, makes it durable and gives it the manifest's name.
+func (m *manifest) replace(buf []byte) (File, error) {
 	if err := m.disk.Remove(manifestTemp); err != nil && !isNotExist(err) {
-		return err
+		return nil, err
 	}
 	f, err := m.disk.OpenFile(manifestTemp, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err = f.WriteAt(buf, 0); err == nil {
 		err = f.Sync()
@@ -204,63 +259,19 @@ func (m *manifest) rewrite() error {
 	if err == nil {
 		err = m.disk.Rename(manifestTemp, ManifestName)
 	}
-	if err == nil {
-		err = m.disk.SyncDir()
-	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("manifest: %w", err), f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
-	old := m.f
-	m.f, m.salt, m.number, m.off, m.live, m.dirty = f, salt, n, int64(len(buf)), int64(len(buf)), false
-	if old != nil {
-		return old.Close()
-	}
-	return nil
+	return f, nil
 }
 
-// readManifest returns the records of the valid prefix. torn is the number of bytes behind it.
-func readManifest(d Disk) (recs []record, torn int64, err error) {
-	f, err := d.OpenFile(ManifestName, false)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	size, err := f.Size()
-	if err != nil {
-		return nil, 0, err
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, err
-	}
-	return parseManifest(buf)
-}
-
-func parseManifest(buf []byte) ([]record, int64, error) {
+// manifestHead is the header of a manifest.
+func manifestHead(salt uint64) []byte {
 	le := binary.LittleEndian
-	if len(buf) < manifestHeader || [8]byte(buf) != manifestMagic || crc32.Checksum(buf[:28], castagnoli) != le.Uint32(buf[28:]) {
-		return nil, 0, fmt.Errorf("%s: header is damaged", ManifestName)
-	}
-	if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:])&^knownIncompatible != 0 {
-		return nil, 0, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)
-	}
-	salt := le.Uint64(buf[20:])
-	var recs []record
-	p := buf[manifestHeader:]
-	for len(p) >= 8 {
-		n := int(le.Uint32(p))
-		if n < recordFixed || n > recordMax || n > len(p)-8 {
-			break
-		}
-		if manifestSum(salt, uint64(len(recs)), p[8:8+n]) != le.Uint32(p[4:]) {
-			break
-		}
-		r, ok := decodeRecord(p[8 : 8+n])
-		if !ok {
-			break
-		}
-		recs = append(recs, r)
-		p = p[8+n:]
-	}
-	return recs, int64(len(p)), nil
+	buf := make([]byte, manifestHeader, 64<<10)
+	copy(buf, manifestMagic[:])
+	le.PutUint16(buf[8:], formatVersion)
+	le.PutUint64(buf[20:], salt)
+	le.PutUint32(buf[28:], crc32.Checksum(buf[:28], castagnoli))
+	return buf
 }

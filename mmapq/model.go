@@ -9,7 +9,7 @@ import (
 type TopicMeta struct {
 	ID       uint64
 	Name     string
-	Base     [2]Pos // first position of each stream
+	Base     [2]Pos // of each stream: the first position, later the end of the last freed segment
 	Paused   bool
 	Held     bool   // nothing beyond HeldAt is visible to channels
 	HeldAt   [2]Pos // per stream; counts only while Held
@@ -40,6 +40,7 @@ type segmentMeta struct {
 // model is the state that the manifest's records add up to.
 type model struct {
 	topics   map[uint64]*TopicMeta
+	names    map[string]*TopicMeta
 	channels map[uint64]*ChannelMeta
 	segments map[uint32]segmentMeta
 	floor    Pos    // no new topic starts below
@@ -48,7 +49,9 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{topics: map[uint64]*TopicMeta{}, channels: map[uint64]*ChannelMeta{}, segments: map[uint32]segmentMeta{}}
+	return &model{
+		topics: map[uint64]*TopicMeta{}, names: map[string]*TopicMeta{}, channels: map[uint64]*ChannelMeta{}, segments: map[uint32]segmentMeta{},
+	}
 }
 
 const (
@@ -56,37 +59,38 @@ const (
 	flagHeld   = 1 << 1
 )
 
-// apply adds one record. Records about things that do not exist are ignored: they stand behind the deletion that removed it.
+// apply adds one record. Records about things that do not exist are ignored: they stand behind the deletion that removed it. A topic or channel
+// takes the place of an older one of its name or id: that one was deleted, but it could not be recorded or the record is lost.
 func (m *model) apply(r record) {
 	m.lastID = max(m.lastID, r.id)
 	switch r.kind {
 	case recTopic:
+		m.forgetTopic(m.names[r.name])
+		m.forgetTopic(m.topics[r.id])
 		base := [2]Pos{Pos(r.a), Pos(r.b)}
-		m.topics[r.id] = &TopicMeta{ID: r.id, Name: r.name, Base: base, Held: true, HeldAt: base} // no channel yet
+		t := &TopicMeta{ID: r.id, Name: r.name, Base: base, Held: true, HeldAt: base} // no channel yet
+		m.topics[t.ID], m.names[t.Name] = t, t
 	case recTopicGone:
-		if t := m.topics[r.id]; t != nil {
-			for _, c := range t.Channels {
-				delete(m.channels, c.ID)
-			}
-			delete(m.topics, r.id)
-		}
+		m.forgetTopic(m.topics[r.id])
 	case recTopicState:
 		if t := m.topics[r.id]; t != nil {
 			t.Paused, t.Held, t.HeldAt = r.flags&flagPaused != 0, r.flags&flagHeld != 0, [2]Pos{Pos(r.a), Pos(r.b)}
 		}
 	case recChannel:
+		m.forgetChannel(m.channels[r.id])
 		if t := m.topics[r.topic]; t != nil {
+			for _, c := range t.Channels {
+				if c.Name == r.name {
+					m.forgetChannel(c)
+					break
+				}
+			}
 			c := &ChannelMeta{ID: r.id, Name: r.name, Slot: r.slot, Start: [2]Pos{Pos(r.a), Pos(r.b)}, topic: r.topic}
 			m.channels[r.id] = c
 			t.Channels = append(t.Channels, c)
 		}
 	case recChannelGone:
-		if c := m.channels[r.id]; c != nil {
-			delete(m.channels, r.id)
-			if t := m.topics[c.topic]; t != nil {
-				t.Channels = slices.DeleteFunc(t.Channels, func(x *ChannelMeta) bool { return x == c })
-			}
-		}
+		m.forgetChannel(m.channels[r.id])
 	case recChannelPaused:
 		if c := m.channels[r.id]; c != nil {
 			c.Paused = r.flags&flagPaused != 0
@@ -94,6 +98,11 @@ func (m *model) apply(r record) {
 	case recSegment:
 		m.segments[r.slot] = segmentMeta{slot: r.slot, topic: r.topic, stream: r.stream & 1, seq: r.a, salt: r.b, size: r.size}
 	case recSegmentFree:
+		// The topic's positions go on behind it, also when nothing else is left that remembers how far they went.
+		if t := m.topics[m.segments[r.slot].topic]; t != nil {
+			stream := m.segments[r.slot].stream
+			t.Base[stream] = max(t.Base[stream], Pos(r.a))
+		}
 		delete(m.segments, r.slot)
 	case recDead:
 		if t := m.topics[r.id]; t != nil {
@@ -103,6 +112,27 @@ func (m *model) apply(r record) {
 		m.floor = max(m.floor, Pos(r.a))
 	default:
 		m.unknown++
+	}
+}
+
+func (m *model) forgetTopic(t *TopicMeta) {
+	if t == nil {
+		return
+	}
+	for _, c := range t.Channels {
+		delete(m.channels, c.ID)
+	}
+	delete(m.topics, t.ID)
+	delete(m.names, t.Name)
+}
+
+func (m *model) forgetChannel(c *ChannelMeta) {
+	if c == nil {
+		return
+	}
+	delete(m.channels, c.ID)
+	if t := m.topics[c.topic]; t != nil {
+		t.Channels = slices.DeleteFunc(t.Channels, func(x *ChannelMeta) bool { return x == c })
 	}
 }
 

@@ -91,21 +91,22 @@ func (p *pool) newID() uint32 {
 
 // preparer keeps the next segment of busy logs ready, so that no loop ever waits for a disk. One goroutine.
 type preparer struct {
-	st   *Store
-	mu   sync.Mutex
-	list []*Log
-	kick chan struct{}
+	st      *Store
+	mu      sync.Mutex
+	list    []*Log
+	stopped bool
+	kick    chan struct{}
 }
 
-// add queues a log; called with Log.mu held.
-func (p *preparer) add(l *Log) {
+// add queues a log; called with Log.mu held. False: the store is closing, nothing will be prepared.
+func (p *preparer) add(l *Log) bool {
 	p.mu.Lock()
-	p.list = append(p.list, l)
-	p.mu.Unlock()
-	select {
-	case p.kick <- struct{}{}:
-	default:
+	defer p.mu.Unlock()
+	if !p.stopped {
+		p.list = append(p.list, l)
+		signal(p.kick)
 	}
+	return !p.stopped
 }
 
 func (p *preparer) run() {
@@ -113,6 +114,9 @@ func (p *preparer) run() {
 	for {
 		select {
 		case <-p.st.quit:
+			p.mu.Lock()
+			p.stopped = true
+			p.mu.Unlock()
 			p.drain(ErrExiting)
 			return
 		case <-p.kick:
@@ -136,45 +140,43 @@ func (p *preparer) drain(refuse error) {
 	}
 }
 
-// serve gives l its next segment, or the reason why it gets none.
+// serve gives l its next segment, or the reason why it gets none. A prepared one that is too small for the body that is waiting stays until
+// there is a larger one: whoever publishes small bodies is not refused because a large one finds no room.
 func (p *preparer) serve(l *Log, refuse error) {
 	l.mu.Lock()
-	body, seq := l.askBody, l.nextSeq
-	class := l.class
-	old := l.next
-	if old != nil && old.room() < FrameHeader+body+entrySize {
-		l.next = nil
-	} else {
-		old = nil
-	}
-	have := l.next != nil
+	body, class, seq := l.askBody, l.class, l.nextSeq
+	have := l.next != nil && l.next.takes(body)
 	if !have {
 		l.nextSeq++
 	}
 	l.mu.Unlock()
-	var s *Segment
+	var s, old *Segment
 	err := refuse
-	if old != nil {
-		p.st.freeSegments(l, []*Segment{old})
-	}
 	if err == nil && !have {
 		s, err = p.st.newSegment(l, seq, class, body)
 	}
 	l.mu.Lock()
 	if s != nil {
-		l.next = s
+		old, l.next = l.next, s
 	}
-	if l.failed != nil && err == nil {
-		p.st.warn("TOPIC(%s): publishing goes on", l.name)
-	}
-	if err != nil && l.failed == nil {
-		p.st.warn("TOPIC(%s): no room for the next segment: %v", l.name, err)
-	}
+	was := l.failed
 	l.failed, l.failedAt = err, time.Now()
 	l.asked, l.askBody = false, 0
 	l.ready.Broadcast()
 	l.mu.Unlock()
+	if old != nil {
+		p.st.freeSegments(l, []*Segment{old})
+	}
+	switch {
+	case was != nil && err == nil:
+		p.st.warn("TOPIC(%s): publishing goes on", l.name)
+	case was == nil && err != nil && refuse == nil:
+		p.st.warn("TOPIC(%s): no room for the next segment: %v", l.name, err)
+	}
 }
+
+// takes tells whether an empty segment has room for a body.
+func (s *Segment) takes(body int) bool { return s.room() >= FrameHeader+body+entrySize }
 
 // segmentSize returns the file size for a class that also takes one body.
 func (st *Store) segmentSize(class, body int) int {
@@ -221,7 +223,9 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, erro
 	}
 	meta := segmentMeta{slot: sl.id, topic: l.topicID, stream: l.stream, seq: seq, salt: s.salt, size: uint64(size)}
 	if err := st.man.append(meta.record()); err != nil {
-		st.dropSlot(sl)
+		if !st.pool.put(sl, st.opts.PoolBytes) {
+			st.dropSlot(sl)
+		}
 		return nil, err
 	}
 	s.slot, s.mem = sl, sl.m.Mem
@@ -265,12 +269,16 @@ func (st *Store) freeSegments(l *Log, segs []*Segment) {
 	}
 	recs := make([]record, 0, len(segs))
 	for _, s := range segs {
-		recs = append(recs, record{kind: recSegmentFree, slot: s.slot.id})
+		r := record{kind: recSegmentFree, slot: s.slot.id}
+		if s.count > 0 {
+			r.a = uint64(s.end())
+		}
+		recs = append(recs, r)
 	}
 	err := st.man.append(recs...)
 	if err == nil {
 		// A freed slot may be overwritten only when a power cut cannot bring its old owner back.
-		err = st.man.sync()
+		err = st.syncManifest()
 	}
 	if err != nil {
 		// The files stay as they are; the next start finds them unneeded.
@@ -324,20 +332,24 @@ func (l *Log) reservedIn(s *Segment) bool {
 // pruneDead forgets dropped ranges below the first segment that is left. Caller holds mu.
 func (l *Log) pruneDead(segs []*Segment) {
 	dead := l.dead.Load()
-	if dead == nil || len(segs) == 0 {
+	if dead == nil {
 		return
 	}
-	var left []posRange
-	for _, d := range *dead {
-		if d.to > segs[0].base {
-			left = append(left, d)
-		}
-	}
-	if len(left) == 0 {
+	if left := stillDead(*dead, segs); len(left) == 0 {
 		l.dead.Store(nil)
 	} else {
 		l.dead.Store(&left)
 	}
+}
+
+// stillDead returns the ranges that segs can hold something of.
+func stillDead(dead []posRange, segs []*Segment) (left []posRange) {
+	for _, d := range dead {
+		if len(segs) > 0 && d.to > segs[0].base {
+			left = append(left, d)
+		}
+	}
+	return left
 }
 
 // Drop records that [from, to) was dropped: claims jump it, counts subtract it.
@@ -367,6 +379,9 @@ func (l *Log) Close() {
 	l.closed = true
 	l.ready.Broadcast()
 	l.mu.Unlock()
+	if l.memory {
+		l.st.man.floor(l.top() + 1) // a topic of the same name that follows goes on behind it
+	}
 }
 
 // Remove frees all segments of a closed log. It returns false, to be called again later, while a pin or a reservation is left.

@@ -112,7 +112,7 @@ func (d *RealDisk) OpenMapped(name string) (m *Mapping, err error) {
 		return nil, err
 	}
 	if st.Size() < int64(headerSize) {
-		return nil, fmt.Errorf("%s: %d bytes are too few for a segment", f.Name(), st.Size())
+		return nil, fmt.Errorf("%s: %d bytes: %w", f.Name(), st.Size(), errShortFile)
 	}
 	return mapFile(f, 0, int(st.Size()))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // positionJump keeps positions of a new life of the log clear of anything that a lost tail may have handed out.
@@ -15,8 +16,9 @@ type Recovery struct {
 	Segments  int   // read back
 	Scanned   int   // of these, checked entry by entry
 	Messages  int64 // in scanned segments
-	Damaged   int64 // entries below durable-up-to that failed their check
-	TornBytes int64 // manifest bytes behind its valid prefix
+	Damaged   int64 // messages that were promised and failed their check, at start or when a reader got to them
+	TornBytes int64 // manifest bytes behind its last valid record
+	LostBytes int64 // manifest bytes in front of it that were damaged
 }
 
 // recoverLogs opens the segments that the manifest names and builds the logs of every topic.
@@ -46,7 +48,7 @@ func (st *Store) recoverLogs() error {
 		for _, stream := range [2]Stream{StreamMain, StreamDeferred} {
 			k := logKey{id, stream}
 			l := st.newLog(t, stream, false)
-			l.adopt(byLog[k], t.dead[stream])
+			t.dead[stream] = l.adopt(byLog[k], t.dead[stream])
 			st.logs[k] = l
 		}
 	}
@@ -62,8 +64,9 @@ type logKey struct {
 func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 	name := slotName(meta.slot)
 	m, err := st.disk.OpenMapped(name)
-	if isNotExist(err) {
-		st.warn("segment file %s is gone", name)
+	if isNotExist(err) || errors.Is(err, errShortFile) {
+		// A power cut came before the file was safe, and so before anything in it was promised.
+		st.warn("segment file %s is lost: %v", name, err)
 		return nil, nil
 	}
 	if err != nil {
@@ -73,65 +76,128 @@ func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 	if errors.Is(err, ErrNewerFormat) {
 		return nil, fmt.Errorf("%s: %w", name, errors.Join(err, m.Unmap()))
 	}
-	if err != nil || h.topicID != meta.topic || h.seq != meta.seq || h.salt != meta.salt || h.stream != meta.stream {
-		return nil, m.Unmap() // prepared, never activated: the header still is that of an earlier life, or none
-	}
-	s := &Segment{
-		slot: &slot{id: meta.slot, m: m}, mem: m.Mem, idBase: IDPrefix(h.node, h.stream) | uint64(h.base), base: h.base, baseOrd: h.baseOrd,
-		salt: h.salt, seq: h.seq, stream: h.stream, tail: headerSize, recovered: true,
-	}
-	durable, _ := loadChecked(m.Mem, offDurable, h.salt)
-	seal, sealedOK := loadChecked(m.Mem, offSeal, h.salt)
-	sealed := sealedOK && seal > 0
-	st.found.Segments++
-	if sealed && durable == seal-1 {
-		s.count = uint32(durable)
-	} else {
-		n := s.scan(uint32(durable), sealed, uint32(seal-1))
-		st.found.Scanned++
-		st.found.Messages += int64(s.count)
-		st.found.Damaged += n
-		if n > 0 {
-			st.warn("%s: %d entries below the synced end are damaged", name, n)
+	if err != nil {
+		var ok bool
+		if h, ok = rebuildHeader(m.Mem, meta); ok {
+			st.warn("%s: both copies of the header are damaged; it is made anew from what the messages say", name)
+			putHeader(m.Mem, h)
 		}
 	}
+	if h.topicID != meta.topic || h.seq != meta.seq || h.salt != meta.salt || h.stream != meta.stream {
+		return nil, m.Unmap() // prepared, never activated: the header still is that of an earlier life, or none
+	}
+	if uint64(len(m.Mem)) < meta.size {
+		return nil, errors.Join(m.Unmap(), st.setAside(name, fmt.Sprintf("it has %d bytes instead of %d", len(m.Mem), meta.size)))
+	}
+	m.Mem = m.Mem[:meta.size]
+	s := &Segment{
+		slot: &slot{id: meta.slot, m: m}, mem: m.Mem, idBase: IDPrefix(h.node, h.stream) | uint64(h.base), base: h.base, baseOrd: h.baseOrd,
+		salt: h.salt, seq: h.seq, stream: h.stream,
+	}
+	st.readBack(s)
 	if s.count == 0 {
 		return nil, m.Unmap()
 	}
-	last := s.offset(s.count - 1)
-	s.tail = last + uint32(frameLen(s.mem[last:]))
-	s.durable.Store(min(uint32(durable), s.count))
-	s.minTS, s.maxTS = FrameTimestamp(s.frame(0)), FrameTimestamp(s.frame(s.count-1))
-	// Never append behind a recovered cut: whatever the tail holds stays dead because the segment is closed in front of it.
-	s.seal()
 	return s, nil
 }
 
-// scan finds the entries of a segment that was open (or not known to be synced) at the end of its last life: every entry whose frame passes
-// its checksum is kept. Entries that do not pass but have a good one behind them become damage. It returns how many of those were promised to
-// be durable.
-func (s *Segment) scan(durable uint32, sealed bool, sealedCount uint32) (damaged int64) {
-	limit := uint32((len(s.mem) - headerSize) / (FrameHeader + 1 + entrySize))
-	if sealed {
-		limit = min(limit, sealedCount)
+// readBack finds out what s holds. A segment that is sealed and wholly synced is taken as it is, its entries are checked when they are read;
+// any other is scanned. Nothing is ever appended behind a recovered cut: whatever the tail holds stays dead because the segment is closed in
+// front of it.
+func (st *Store) readBack(s *Segment) {
+	st.found.Segments++
+	word, _ := loadChecked(s.mem, offDurable, s.salt)
+	seal, ok := loadChecked(s.mem, offSeal, s.salt)
+	sealed := ok && seal > 0
+	durable := uint32(min(word, uint64(s.capacity())))
+	if sealed && word == seal-1 && word == uint64(durable) {
+		s.count, s.unscanned = durable, true
+		s.durable.Store(durable)
+		s.sealed.Store(true)
+		return
 	}
+	limit := uint64(s.capacity())
+	if sealed {
+		limit = min(limit, seal-1)
+	}
+	damaged := s.scan(durable, uint32(limit))
+	st.found.Scanned++
+	st.found.Messages += int64(s.count)
+	if damaged > 0 {
+		st.damaged.Add(damaged)
+		st.warn("%s: %d messages below the synced end are damaged and left out", slotName(s.slot.id), damaged)
+	}
+	s.durable.Store(min(durable, s.count))
+	if s.count == 0 || s.hasDead.Load() {
+		s.sealed.Store(true) // in memory only: with damage in it, it is scanned again at the next start
+		return
+	}
+	s.minTS, s.maxTS = FrameTimestamp(s.frame(0)), FrameTimestamp(s.frame(s.count-1))
+	s.seal()
+}
+
+// setAside keeps a file that cannot be used under another name: nothing that may hold messages is deleted.
+func (st *Store) setAside(name, why string) error {
+	st.warn("%s is not used and kept as %s.damaged: %s", name, name, why)
+	return st.disk.Rename(name, name+".damaged")
+}
+
+// rebuildHeader makes the header of a segment whose copies are both damaged from the first message that passes its check under the salt that
+// the manifest remembers: its id tells node, stream and position.
+func rebuildHeader(mem []byte, meta segmentMeta) (header, bool) {
+	if uint64(len(mem)) < meta.size {
+		return header{}, false
+	}
+	mem = mem[:meta.size]
+	s := Segment{mem: mem, salt: meta.salt}
+	for i := range s.capacity() {
+		at := s.entryAt(i)
+		e := getEntry(mem[at:])
+		if !s.holds(e, headerSize, at) || e.flags&flagForeignID != 0 {
+			continue
+		}
+		id, err := strconv.ParseUint(string(mem[int(e.offset)+frameID:int(e.offset)+FrameHeader]), 16, 64)
+		stream, p, ours := SplitID(id)
+		if err != nil || !ours || stream != meta.stream || p < Pos(i) {
+			continue
+		}
+		s.base = p - Pos(i)
+		s.idBase = id - uint64(i)
+		if s.passes(i, e, headerSize, at) {
+			return header{
+				node: uint16(id >> idNodeShift & NodeMax), stream: stream, topicID: meta.topic, seq: meta.seq, base: s.base, salt: meta.salt, size: meta.size,
+			}, true
+		}
+	}
+	return header{}, false
+}
+
+// scan finds the entries of a segment that was open (or not known to be synced) at the end of its last life: every entry whose frame passes
+// its checksum is kept. Entries that do not pass but have a good one behind them become damage. It looks at limit entries at most and returns
+// how many of the damaged ones were promised to be durable.
+func (s *Segment) scan(durable, limit uint32) (damaged int64) {
 	good := uint32(0) // one more than the last entry that passed
 	tail := uint32(headerSize)
-	for i := uint32(0); i < limit; i++ {
+	// What lies behind the end is whatever an earlier life left there. It cannot pass, but must not cost more to look at than it is worth.
+	waste := 4 * len(s.mem)
+	for i := uint32(0); i < limit && waste > 0; i++ {
 		at := s.entryAt(i)
 		if at < int(tail) {
 			break
 		}
 		e := getEntry(s.mem[at:])
 		if !s.passes(i, e, tail, at) {
+			if s.holds(e, tail, at) {
+				waste -= frameLen(s.mem[e.offset:])
+			}
 			continue
 		}
 		if i > good {
-			s.damage = append(s.damage, posRange{s.base + Pos(good), s.base + Pos(i)})
+			s.addDamage(s.base+Pos(good), s.base+Pos(i))
 			damaged += int64(min(i, durable)) - int64(min(good, durable))
 		}
 		if e.flags&flagDead != 0 {
-			s.damage = append(s.damage, posRange{s.base + Pos(i), s.base + Pos(i) + 1})
+			s.addDamage(s.base+Pos(i), s.base+Pos(i)+1)
 		}
 		good = i + 1
 		tail = e.offset + uint32(frameLen(s.mem[e.offset:]))
@@ -140,47 +206,71 @@ func (s *Segment) scan(durable uint32, sealed bool, sealedCount uint32) (damaged
 		damaged += int64(durable - good)
 	}
 	s.count = good
-	s.hasDead.Store(len(s.damage) > 0)
 	return damaged
+}
+
+// holds tells whether an entry, found at byte at, describes bytes at or behind tail that can be a frame.
+func (s *Segment) holds(e entry, tail uint32, at int) bool {
+	if e.offset < tail || int(e.offset)+FrameHeader > at {
+		return false
+	}
+	n := frameLen(s.mem[e.offset:])
+	return n >= FrameHeader && n <= at-int(e.offset)
 }
 
 // passes tells whether entry i, found at byte at, describes a whole and unchanged frame at or behind tail.
 func (s *Segment) passes(i uint32, e entry, tail uint32, at int) bool {
-	if e.offset < tail || int(e.offset)+FrameHeader+1 > at {
+	if !s.holds(e, tail, at) {
 		return false
 	}
-	n := frameLen(s.mem[e.offset:])
-	if n < FrameHeader+1 || n > at-int(e.offset) {
-		return false
+	frame := s.mem[e.offset : int(e.offset)+frameLen(s.mem[e.offset:])]
+	if e.flags&flagForeignID == 0 && !hasID(frame, s.idBase+uint64(i)) {
+		return false // cheaper than the sum, and enough for nearly everything that an earlier life left
 	}
-	want := e.sum
-	return checksum(s.mem[e.offset:int(e.offset)+n], s.salt, s.base+Pos(i), e) == want
+	return checksum(frame, s.salt, s.base+Pos(i), e) == e.sum
 }
 
-// adopt takes over recovered segments. Called before the log is used.
-func (l *Log) adopt(segs []*Segment, dead []posRange) {
+// adopt takes over recovered segments and returns those of the dropped ranges that still matter. Called before the log is used.
+func (l *Log) adopt(segs []*Segment, dead []posRange) (left []posRange) {
 	slices.SortFunc(segs, func(a, b *Segment) int { return cmp.Compare(a.seq, b.seq) })
 	end := l.nextBase
-	for _, s := range segs {
+	for i, s := range segs {
+		if i > 0 {
+			s.baseOrd = l.nextOrd // dense again, whatever was lost or freed between the two
+		}
 		end = max(end, s.end())
 		l.nextOrd = s.baseOrd + uint64(s.count)
 		l.nextSeq = s.seq + 1
 	}
 	l.segs.Store(&segs)
 	l.committed.Store(uint64(end))
-	if len(segs) > 0 {
-		l.nextBase = end + positionJump
-	}
-	var left []posRange
-	for _, d := range dead {
-		if len(segs) > 0 && d.to > segs[0].base {
-			left = append(left, d)
-		}
-	}
-	if len(left) > 0 {
+	l.nextBase = end + positionJump
+	l.adoptDurable(segs)
+	if left = stillDead(dead, segs); len(left) > 0 {
 		slices.SortFunc(left, func(a, b posRange) int { return cmp.Compare(a.from, b.from) })
 		l.dead.Store(&left)
 	}
+	return left
+}
+
+// adoptDurable finds out how far l is known to be synced and leaves the rest to the first sync round.
+func (l *Log) adoptDurable(segs []*Segment) {
+	for _, s := range segs {
+		if n := s.durable.Load(); n < s.count {
+			l.durable.Store(uint64(s.base) + uint64(n))
+			l.dirty.Store(true)
+			l.st.sync.add(l)
+			return
+		}
+	}
+	l.durable.Store(l.committed.Load())
+}
+
+// startAt tells a recovered log that positions below p may have been used: new ones stay clear of them. Called before the log is used.
+func (l *Log) startAt(p Pos) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextBase = max(l.nextBase, p)
 }
 
 // Seen tells a recovered log of a position that a channel or topic remembers: new ones stay clear of it. Called before the log is used.
@@ -194,7 +284,8 @@ func (l *Log) Seen(p Pos) {
 }
 
 // freeUnused records that files of deleted topics and segments that were prepared but never used are free, and removes them together with
-// every other segment or state file that nothing refers to.
+// every other segment or state file that nothing refers to. If the manifest was damaged, what would refer to them may be lost: they are kept
+// under another name.
 func (st *Store) freeUnused(unused []segmentMeta) error {
 	recs := make([]record, 0, len(unused))
 	for _, u := range unused {
@@ -205,7 +296,7 @@ func (st *Store) freeUnused(unused []segmentMeta) error {
 			return err
 		}
 	}
-	if err := st.man.sync(); err != nil {
+	if err := st.syncManifest(); err != nil {
 		return err
 	}
 	names, err := st.disk.List()
@@ -216,7 +307,12 @@ func (st *Store) freeUnused(unused []segmentMeta) error {
 		if !st.orphan(name) {
 			continue
 		}
-		if err := st.disk.Remove(name); err != nil && !isNotExist(err) {
+		if st.found.LostBytes > 0 {
+			err = st.setAside(name, "the damaged manifest does not say whose it is")
+		} else {
+			err = st.disk.Remove(name)
+		}
+		if err != nil && !isNotExist(err) {
 			return err
 		}
 	}

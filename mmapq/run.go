@@ -59,32 +59,40 @@ func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
 				continue
 			}
 		}
-		i, n := uint32(p-s.base), uint32(end-p)
-		from := s.offset(i)
-		if to := s.offset(i + n - 1); int(to-from) > maxBytes && n > 1 {
-			n = uint32(sort.Search(int(n)-1, func(k int) bool { return int(s.offset(i+uint32(k)+1)-from) > maxBytes }))
-			n = max(n, 1)
+		if s.unscanned {
+			var skipped bool
+			if p, end, skipped = l.check(s, p, end, maxBytes); skipped {
+				continue
+			}
 		}
-		last := s.offset(i + n - 1)
-		to := last + uint32(frameLen(s.mem[last:]))
+		i := uint32(p - s.base)
+		n, from, to := s.span(i, uint32(end-p), maxBytes)
 		s.pin()
 		return Run{seg: s, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n)
 	}
 }
 
+// span returns how many of the n entries from i on make maxBytes at most (but one at least), and where their frames lie.
+func (s *Segment) span(i, n uint32, maxBytes int) (fits, from, to uint32) {
+	from = s.offset(i)
+	end := func(k uint32) uint32 {
+		at := s.offset(k)
+		return at + uint32(frameLen(s.mem[at:]))
+	}
+	if to = end(i + n - 1); n == 1 || int(to-from) <= maxBytes {
+		return n, from, to
+	}
+	// The k-th frame ends where the next one starts.
+	fits = uint32(max(1, sort.Search(int(n)-1, func(k int) bool { return int(s.offset(i+uint32(k)+1)-from) > maxBytes })))
+	return fits, from, end(i + fits - 1)
+}
+
 // aroundDamage cuts [p, end) at damaged entries; skipped tells that p itself was damaged and moved on.
-func (l *Log) aroundDamage(s *Segment, p, end Pos) (Pos, Pos, bool) {
+func (l *Log) aroundDamage(s *Segment, p, end Pos) (at, stop Pos, skipped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, d := range s.damage {
-		if p >= d.from && p < d.to {
-			return d.to, end, true
-		}
-		if d.from > p && d.from < end {
-			end = d.from
-		}
-	}
-	return p, end, false
+	at, stop = s.aroundDamage(p, end)
+	return at, stop, at != p
 }
 
 // skipDead moves p behind a range that was dropped.
@@ -121,23 +129,34 @@ func (l *Log) DeadBetween(from, to Pos) uint64 {
 	if dead := l.dead.Load(); dead != nil {
 		for _, d := range *dead {
 			if a, b := max(d.from, from), min(d.to, to); a < b {
-				n += l.Ordinal(b) - l.Ordinal(a)
+				n += l.count(a, b)
 			}
 		}
 	}
 	for _, s := range *l.segs.Load() {
-		if !s.hasDead.Load() {
-			continue
+		if s.hasDead.Load() {
+			n += l.damagedIn(s, from, to)
 		}
-		l.mu.Lock()
-		for _, d := range s.damage {
-			if a, b := max(d.from, from), min(d.to, to); a < b {
-				n += uint64(b - a)
-			}
-		}
-		l.mu.Unlock()
 	}
 	return n
+}
+
+// damagedIn counts the damaged entries of s in [from, to) that were not dropped.
+func (l *Log) damagedIn(s *Segment, from, to Pos) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := Pos(0)
+	for _, d := range s.damage {
+		for at := l.skipDead(max(d.from, from)); at < min(d.to, to); {
+			end := min(d.to, to)
+			if stop, ok := l.deadAfter(at); ok {
+				end = min(end, stop)
+			}
+			n += end - at
+			at = l.skipDead(end)
+		}
+	}
+	return uint64(n)
 }
 
 // Next returns the first position at or behind p that holds a message, or limit: it jumps gaps between segments, dropped and damaged ranges.

@@ -2,6 +2,8 @@ package mmapq
 
 import (
 	"encoding/binary"
+	"slices"
+	"sort"
 	"sync/atomic"
 )
 
@@ -30,14 +32,42 @@ type Segment struct {
 	maxTS  int64
 	sealed atomic.Bool
 
-	hasDead   atomic.Bool // some entry has flagDead: readers look at every entry
-	damage    []posRange  // entries that failed their check at recovery or whose writer failed; guarded by Log.mu, read after hasDead
-	pins      atomic.Int32
-	durable   atomic.Uint32 // entries known synced; written by the syncer
-	recovered bool          // was read back at start, not written by this process
+	hasDead atomic.Bool // damage is not empty
+	damage  []posRange  // entries that failed their check or whose writer failed, ascending, never adjacent; guarded by Log.mu
+	pins    atomic.Int32
+	durable atomic.Uint32 // entries known synced; written by the syncer
+
+	// unscanned: read back at start without looking at the entries (sealed and synced): readers check each one (check.go), except the first
+	// checked ones.
+	unscanned bool
+	checked   atomic.Uint32
 }
 
 type posRange struct{ from, to Pos } // [from, to)
+
+// addDamage notes that the entries of [from, to) hold no message. Caller holds Log.mu, or nobody else knows the segment yet.
+func (s *Segment) addDamage(from, to Pos) {
+	i := sort.Search(len(s.damage), func(i int) bool { return s.damage[i].to >= from })
+	k := i
+	for ; k < len(s.damage) && s.damage[k].from <= to; k++ {
+		from, to = min(from, s.damage[k].from), max(to, s.damage[k].to)
+	}
+	s.damage = slices.Replace(s.damage, i, k, posRange{from, to})
+	s.hasDead.Store(true)
+}
+
+// aroundDamage cuts [p, end) at damaged entries; if p itself is damaged it returns where that ends. Caller holds Log.mu.
+func (s *Segment) aroundDamage(p, end Pos) (at, stop Pos) {
+	i := sort.Search(len(s.damage), func(i int) bool { return s.damage[i].to > p })
+	if i == len(s.damage) {
+		return p, end
+	}
+	d := s.damage[i]
+	if d.from <= p {
+		return d.to, end
+	}
+	return p, min(end, d.from)
+}
 
 func (s *Segment) end() Pos { return s.base + Pos(s.count) }
 
@@ -51,6 +81,11 @@ func (s *Segment) offset(i uint32) uint32 { return binary.LittleEndian.Uint32(s.
 func (s *Segment) frame(i uint32) []byte {
 	off := int(s.offset(i))
 	return s.mem[off : off+frameLen(s.mem[off:])]
+}
+
+// capacity is how many entries can fit at most.
+func (s *Segment) capacity() uint32 {
+	return uint32((len(s.mem) - headerSize) / (FrameHeader + entrySize))
 }
 
 // room is how many bytes are free between the last frame and the last entry.

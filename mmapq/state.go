@@ -112,6 +112,7 @@ func (s *State) addWindow(w uint64, need int) *stateWindow {
 	} else {
 		alloc := allocTarget(0, need)
 		m, err := s.st.disk.MapWindow(s.name, int64(w)*stateBytes, stateBytes, alloc)
+		s.st.newFiles.Store(true) // the first window makes the file
 		if err != nil {
 			s.toHeap(win, err)
 			m, alloc = &Mapping{}, 0
@@ -282,17 +283,19 @@ func (s *State) syncAll() error {
 	return nil
 }
 
+// releasable tells whether Release(floor) has anything to do.
+func (s *State) releasable(floor Pos) bool {
+	t := s.wins.Load()
+	return floor >= s.base && len(t.wins) > 0 && t.low < uint64(floor-s.base)>>stateShift
+}
+
 // Release gives up the windows that lie wholly below floor. The caller guarantees that nothing below floor is in flight any more and that no
 // other goroutine adds windows or syncs meanwhile (channel mutex and the store's reclaim lock).
 func (s *State) Release(floor Pos) error {
-	if floor < s.base {
+	if !s.releasable(floor) {
 		return nil
 	}
-	keep := uint64(floor-s.base) >> stateShift
-	old := s.wins.Load()
-	if old.low >= keep || len(old.wins) == 0 {
-		return nil
-	}
+	old, keep := s.wins.Load(), uint64(floor-s.base)>>stateShift
 	n := min(int(keep-old.low), len(old.wins))
 	s.wins.Store(&stateWindows{low: old.low + uint64(n), wins: old.wins[n:]})
 	for i, w := range old.wins[:n] {
@@ -354,12 +357,11 @@ func (s *State) extent() (Pos, error) {
 	return Pos(n / 2), errors.Join(err, f.Close())
 }
 
-// load maps the windows that recovery has to look at: those of [from, to) that hold messages of l, as far as the file goes. It returns the end
-// of what can have a state.
-func (s *State) load(l *Log, from, to Pos) (Pos, error) {
-	ext, err := s.extent()
-	if err != nil || ext == 0 {
-		return from, err
+// load maps the windows that recovery has to look at: those of [from, to) that hold messages of l, as far as the file goes (ext). It returns the
+// end of what can have a state.
+func (s *State) load(l *Log, from, to, ext Pos) (Pos, error) {
+	if ext == 0 {
+		return from, nil
 	}
 	from = max(from, s.base)
 	to = min(to, s.base+ext)

@@ -34,6 +34,7 @@ type Store struct {
 	sync    *syncer
 	logs    map[logKey]*Log // as recovered; handed out by TopicLogs
 	found   Recovery
+	damaged atomic.Int64 // Recovery.Damaged
 
 	newFiles atomic.Bool // a file was created since the last directory sync
 	failure  atomic.Pointer[error]
@@ -79,19 +80,28 @@ func Open(disk Disk, opts Options) (*Store, error) {
 }
 
 func (st *Store) load() error {
-	recs, torn, err := readManifest(st.disk)
-	if err != nil && !isNotExist(err) {
+	found, raw, err := readManifest(st.disk)
+	if isNotExist(err) {
+		err = st.refuseOrphans()
+	}
+	if err != nil {
 		return err
 	}
-	for _, r := range recs {
+	for _, r := range found.recs {
 		st.man.model.apply(r)
 	}
 	if n := st.man.model.unknown; n > 0 {
 		return fmt.Errorf("%s: %d records of a kind this version does not know: %w", ManifestName, n, ErrNewerFormat)
 	}
-	st.found.TornBytes = torn
-	if torn > 0 {
-		st.warn("%s: %d bytes behind the last valid record are dropped", ManifestName, torn)
+	st.found.TornBytes, st.found.LostBytes = found.torn, found.lost
+	if found.torn > 0 {
+		st.warn("%s: %d bytes behind the last valid record are dropped", ManifestName, found.torn)
+	}
+	if found.lost > 0 {
+		st.warn("%s: %d bytes are damaged; a copy is kept, and so is every file that nothing refers to now", ManifestName, found.lost)
+		if err := st.keepCopy(ManifestName+".damaged", raw); err != nil {
+			return err
+		}
 	}
 	st.lastID = st.man.model.lastID
 	if err := st.man.rewrite(); err != nil {
@@ -100,8 +110,38 @@ func (st *Store) load() error {
 	return st.recoverLogs()
 }
 
-// Recovered tells what the start found.
-func (st *Store) Recovered() Recovery { return st.found }
+// refuseOrphans is asked when there is no manifest: a directory that has segments without one must not be taken for an empty one, they would be
+// removed.
+func (st *Store) refuseOrphans() error {
+	names, err := st.disk.List()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if st.orphan(name) {
+			return fmt.Errorf("%s is missing but %s is there: put it back, or move the nsqloop.* files away to start empty", ManifestName, name)
+		}
+	}
+	return nil
+}
+
+func (st *Store) keepCopy(name string, b []byte) error {
+	f, err := st.disk.OpenFile(name, true)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Recovered tells what the start found, and what damage readers found since.
+func (st *Store) Recovered() Recovery {
+	r := st.found
+	r.Damaged = st.damaged.Load()
+	return r
+}
 
 func (st *Store) warn(format string, args ...any) {
 	if st.opts.Warn != nil {
@@ -113,6 +153,9 @@ func (st *Store) warn(format string, args ...any) {
 func (st *Store) fail(err error) {
 	if st.failure.CompareAndSwap(nil, &err) {
 		st.warn("publishing stops: %v", err)
+		if bug := (bugError{}); errors.As(err, &bug) {
+			st.warn("%s", bug.stack)
+		}
 	}
 }
 
@@ -147,10 +190,9 @@ var epoch2020 = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 // CreateTopic records a new topic. memory: an ephemeral one, of which nothing reaches the disk.
 func (st *Store) CreateTopic(name string, memory bool) (TopicMeta, [2]*Log, error) {
-	st.man.mu.Lock()
-	floor := st.man.model.floor
-	st.man.mu.Unlock()
-	base := max(Pos(time.Now().UnixMicro()-epoch2020), floor, 1)
+	// A clock that is not set, or set to nonsense, must not leave the 52 bits that a position has.
+	clock := min(max(time.Now().UnixMicro()-epoch2020, 1), int64(posMask/2))
+	base := max(Pos(clock), st.man.floor(0))
 	start := [2]Pos{base, base}
 	t := &TopicMeta{ID: st.newID(), Name: name, Base: start, Held: true, HeldAt: start}
 	if !memory {
@@ -170,7 +212,16 @@ func (st *Store) DeleteTopic(t TopicMeta, logs [2]*Log) error {
 	if err := st.man.append(record{kind: recFloor, a: uint64(top)}, record{kind: recTopicGone, id: t.ID}); err != nil {
 		return err
 	}
-	return st.man.sync()
+	return st.syncManifest()
+}
+
+// syncManifest makes the manifest durable; a failure ends publishing like that of any other sync.
+func (st *Store) syncManifest() error {
+	err := st.man.sync()
+	if err != nil {
+		st.fail(fmt.Errorf("sync: %w", err))
+	}
+	return err
 }
 
 // top is above every position the log has handed out.
@@ -235,19 +286,28 @@ func (st *Store) DeleteChannel(c ChannelMeta, t TopicMeta) error {
 	return st.man.append(record{kind: recChannelGone, id: c.ID}, t.stateRecord())
 }
 
-// DropChannel gives a deleted channel's table slot and state files back. Nothing of it is in flight any more.
+// DropChannel gives a deleted channel's table slot and state files back. Nothing of it is in flight any more. As long as the manifest still names
+// the channel (its deletion could not be recorded) both stay its own: the next start brings it back as it was.
 func (st *Store) DropChannel(slot *ChannelSlot, states [2]*State, memory bool) error {
 	st.reclaim.Lock()
 	defer st.reclaim.Unlock()
 	if !memory {
+		if id := slot.id(); st.man.has(id) {
+			if err := st.man.append(record{kind: recChannelGone, id: id}); err != nil {
+				return errors.Join(err, states[0].Close(), states[1].Close())
+			}
+		}
 		st.table.give(slot)
 	}
 	return errors.Join(states[0].Remove(), states[1].Remove())
 }
 
-// ReleaseState unmaps and punches what lies below floor.
+// ReleaseState unmaps and punches what lies below floor. The caller may hold a lock that loops want: while a sync round needs the windows it
+// does nothing, and is called again later.
 func (st *Store) ReleaseState(s *State, floor Pos) error {
-	st.reclaim.Lock()
+	if !s.releasable(floor) || !st.reclaim.TryLock() {
+		return nil
+	}
 	defer st.reclaim.Unlock()
 	return s.Release(floor)
 }
@@ -289,10 +349,16 @@ func (st *Store) RecoverChannel(c ChannelMeta, logs [2]*Log) (slot *ChannelSlot,
 		}
 		f = max(f, c.Start[i])
 		top := max(logs[i].Committed(), f, cur)
-		known, err := states[i].load(logs[i], f, top)
+		ext, err := states[i].extent()
 		if err != nil {
 			return nil, states, floor, cursor, err
 		}
+		known, err := states[i].load(logs[i], f, top, ext)
+		if err != nil {
+			return nil, states, floor, cursor, err
+		}
+		// Nothing new may get a position that has a state: it would read as finished. What a power cut left of the log can end below that.
+		logs[i].startAt(states[i].base + ext)
 		floor[i] = f
 		cursor[i] = max(cur, f, states[i].Highest(f, known))
 		logs[i].Seen(cursor[i])
@@ -316,12 +382,18 @@ func (st *Store) Compact() error {
 	if !st.man.overgrown() {
 		return nil
 	}
-	return st.man.rewrite()
+	err := st.man.rewrite()
+	if broken := st.man.broken(); broken != nil {
+		st.fail(fmt.Errorf("sync: %w", broken))
+	}
+	return err
 }
 
 // AtRisk returns how many messages of l are not yet synced.
 func (l *Log) AtRisk() uint64 {
-	return l.Ordinal(l.Committed()) - l.Ordinal(min(l.Committed(), Pos(l.durable.Load())))
+	to := l.Committed()
+	from := min(to, Pos(l.durable.Load()))
+	return l.count(from, to)
 }
 
 // stopBackground ends the preparer and the syncer.
@@ -338,10 +410,10 @@ func (st *Store) Close() error {
 	st.stopBackground()
 	st.sync.round()
 	err := st.Failed()
-	for _, err2 := range []error{st.table.close(), st.man.close()} {
-		err = errors.Join(err, err2)
+	if err == nil {
+		err = st.table.sync() // cursors move without a round
 	}
-	return err
+	return errors.Join(err, st.table.close(), st.man.close())
 }
 
 // Abandon stops the background goroutines and leaves everything else as it is, as a kill would. For tests of recovery.

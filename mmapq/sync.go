@@ -176,11 +176,7 @@ func parallel[T any](list []T, f func(T) error) error {
 func (l *Log) syncRange() error {
 	l.dirty.Store(false)
 	to := l.Committed()
-	for _, s := range *l.segs.Load() {
-		if to <= s.base {
-			break
-		}
-		s.pin() // against the reclaimer
+	for s := l.pinUnsynced(to); s != nil; s = l.pinUnsynced(to) {
 		err := s.syncUpTo(to)
 		s.unpin()
 		if err != nil {
@@ -191,29 +187,66 @@ func (l *Log) syncRange() error {
 	return nil
 }
 
+// pinUnsynced pins and returns the first segment with entries below to that are not known synced. It pins under the lock that Truncate and
+// Remove look at pins under: what is still in the list then is not freed before the unpin. Earlier segments were synced earlier, so it walks
+// back from the end.
+func (l *Log) pinUnsynced(to Pos) *Segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	segs := *l.segs.Load()
+	var first *Segment
+	for i := len(segs) - 1; i >= 0; i-- {
+		n := segs[i].below(to)
+		if n == 0 {
+			continue
+		}
+		if segs[i].durable.Load() >= n {
+			break
+		}
+		first = segs[i]
+	}
+	if first != nil {
+		first.pin()
+	}
+	return first
+}
+
+// below is how many entries lie below p. Caller holds Log.mu, or the segment is sealed.
+func (s *Segment) below(p Pos) uint32 {
+	if p <= s.base {
+		return 0
+	}
+	return uint32(min(p-s.base, Pos(s.count)))
+}
+
+// syncUpTo syncs the entries below to, of which there is one that is not synced. The caller holds a pin.
 func (s *Segment) syncUpTo(to Pos) error {
-	sealed := s.sealed.Load() // before count is looked at: a sealed count is final
-	n := uint32(to - s.base)
-	if sealed {
+	n := uint32(min(to-s.base, Pos(s.capacity())))
+	if s.sealed.Load() { // before count is looked at: a sealed count is final
 		n = min(n, s.count)
 	}
-	was := s.durable.Load()
-	if n <= was {
-		return nil
-	}
-	from := s.offset(was)
-	last := s.offset(n - 1)
-	end := last + uint32(frameLen(s.mem[last:]))
-	if err := s.slot.m.SyncRange(int(from), int(end-from)); err != nil {
+	from, end, low, high := s.bytesOf(s.durable.Load(), n)
+	if err := s.slot.m.SyncRange(from, end-from); err != nil {
 		return err
 	}
-	low := s.entryAt(n - 1)
-	if err := s.slot.m.SyncRange(low, s.entryAt(was)+entrySize-low); err != nil {
+	if err := s.slot.m.SyncRange(low, high-low); err != nil {
 		return err
+	}
+	s.durable.Store(n)
+	if s.hasDead.Load() {
+		return nil // never trusted unscanned at a start: what is damaged in it is recorded nowhere
 	}
 	storeChecked(s.mem, offDurable, uint64(n), s.salt)
-	s.durable.Store(n)
 	return s.slot.m.SyncRange(0, headerSize)
+}
+
+// bytesOf returns where the frames and the entries of [was, n) lie. The offsets of a segment with damage are not to be relied on: all of it.
+func (s *Segment) bytesOf(was, n uint32) (from, end, low, high int) {
+	if s.hasDead.Load() {
+		return headerSize, len(s.mem), headerSize, headerSize
+	}
+	last := s.offset(n - 1)
+	return int(s.offset(was)), int(last) + frameLen(s.mem[last:]), s.entryAt(n - 1), s.entryAt(was) + entrySize
 }
 
 func (l *Log) wakeWaiters() {

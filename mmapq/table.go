@@ -43,6 +43,7 @@ func (t *table) slotAt(i uint32) (*ChannelSlot, error) {
 		if err != nil {
 			return nil, fmt.Errorf("channel table: %w", err)
 		}
+		t.st.newFiles.Store(true)
 		t.chunks = append(t.chunks, m)
 	}
 	o := int(i%tablePer) * tableSlot
@@ -133,6 +134,9 @@ func (t *table) close() error {
 	t.chunks = nil
 	return nil
 }
+
+// id is the channel's, 0 for a free slot.
+func (s *ChannelSlot) id() uint64 { return loadWord(s.mem, 0) }
 
 func (s *ChannelSlot) words(st Stream) int { return 16 + 32*int(st) }
 

@@ -76,6 +76,7 @@ type conn struct {
 
 	done       chan struct{} // closed when the reader has returned
 	ended      bool          // the script saw the end
+	reset      bool          // the script saw a reset, reading or writing
 	halfClosed bool
 	skip       map[int32]bool // frame types the script ignores
 	skipBeats  bool
@@ -219,6 +220,7 @@ func (c *conn) send(data []byte, bytewise bool) error {
 		n := min(piece, len(data))
 		if _, err := c.sock.Write(data[:n]); err != nil {
 			if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+				c.reset = true
 				return nil
 			}
 			return err

@@ -4,11 +4,13 @@ import (
 	"flag"
 	"os"
 	"testing"
-	"time"
 )
 
-// replayStep keeps the topics of a replay apart from those of any first play.
-const replayStep = 10000
+// Numbers of topics: conversations count by one, rounds and replays by these.
+const (
+	roundStep  = 1000
+	replayStep = 1000000
+)
 
 // TestMain raises the number of conversations at work at once: nearly all of
 // them only wait. It removes the binary that findPeer may have built.
@@ -30,6 +32,7 @@ func TestMain(m *testing.M) {
 
 // TestConversations plays every conversation with the peer, each in both modes.
 func TestConversations(t *testing.T) {
+	t.Parallel()
 	all, err := loadConversations()
 	if err != nil {
 		t.Fatal(err)
@@ -61,31 +64,35 @@ func TestConversations(t *testing.T) {
 }
 
 func runConversation(t *testing.T, daemons *pool, still *standstill, c *conversation, bytewise bool, number int) {
-	if bytewise && c.whole != "" {
-		return
-	}
 	t.Run(c.name(), func(t *testing.T) {
 		if c.slow != "" && testing.Short() {
 			t.Skip(c.slow)
 		}
 		t.Parallel()
-		for replay := 0; ; replay++ {
-			d, err := daemonFor(t, daemons, c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			started := time.Now()
-			err = newPlayer(c, d, daemons.peer, bytewise, number+replay*replayStep).play()
-			if err == nil {
-				return
-			}
-			pause := still.longestSince(started)
-			if !c.timed() || pause == 0 || replay == replaysMax {
-				t.Fatal(err)
-			}
-			t.Logf("played again, this process stood still for %v: %v", pause, err)
+		for round := range c.repeat {
+			runRound(t, daemons, still, c, bytewise, number+round*roundStep)
 		}
 	})
+}
+
+// runRound plays a conversation once, and again where a failure proves nothing.
+func runRound(t *testing.T, daemons *pool, still *standstill, c *conversation, bytewise bool, number int) {
+	t.Helper()
+	for replay := 0; ; replay++ {
+		d, err := daemonFor(t, daemons, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		play := newPlayer(c, d, daemons.peer, bytewise, number+replay*replayStep)
+		if err = play.play(); err == nil {
+			return
+		}
+		excuse := still.excuse(play, replay)
+		if excuse == "" {
+			t.Fatal(err)
+		}
+		t.Logf("played again, %s: %v", excuse, err)
+	}
 }
 
 // daemonFor is the daemon a conversation runs against: a shared one, or one of

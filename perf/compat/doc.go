@@ -15,8 +15,8 @@
 // two.
 //
 // Every conversation runs twice: "whole" sends each line of the script in one
-// write, "bytewise" sends every byte in a write of its own. The peer must not
-// be able to tell the difference.
+// write, "bytewise" sends every byte in a write of its own (a line above 64 KiB
+// in odd pieces of 4 KiB). The peer must not be able to tell the difference.
 //
 // # A conversation
 //
@@ -34,10 +34,11 @@
 //	                      share a daemon
 //	daemon: own           a daemon for this conversation alone, because a step
 //	                      stops or damages it
-//	daemon: timed         the daemon of those that time matters to: a daemon that
-//	                      is creating hundreds of topics may be late
+//	daemon: timed         the daemon of those that time matters to: the stock
+//	                      daemon looks at 20 random channels every 100 ms, so
+//	                      one with thousands of channels is late
 //	slow: REASON          left out by -short
-//	whole: REASON         not repeated bytewise
+//	repeat: N             played N times: what it looks for is a race
 //
 // A script names its connections with single letters. A connection opens when
 // it is first named and sends the magic, unless its first step is "dial".

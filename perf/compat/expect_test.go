@@ -47,6 +47,7 @@ func (p *player) expect(s *step, c *conn, index int) error {
 	p.note("%s< %s", s.conn, e)
 	if e.end != "" {
 		c.ended = true
+		c.reset = c.reset || e.end == "reset"
 	}
 	if err := p.match(what, e); err != nil {
 		return err

@@ -111,6 +111,15 @@ func (p *player) lastWord(name string, c *conn) error {
 	return fmt.Errorf("not accounted for: %s", e)
 }
 
+func (p *player) sawReset() bool {
+	for _, c := range p.conns {
+		if c.reset {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *player) failure(where string, err error) error {
 	pages := p.notebook
 	if skipped := len(pages) - reportHead - reportTail; skipped > 0 {

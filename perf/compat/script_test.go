@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -18,8 +19,9 @@ type conversation struct {
 	own   bool   // has a daemon for itself
 	group string // otherwise shares one with those of this group
 	slow  string // why -short leaves it out
-	whole string // why it is not repeated bytewise
-	steps []step
+	// repeat is how often one run plays it, 1 unless written.
+	repeat int
+	steps  []step
 }
 
 // A step is one line of a script.
@@ -39,7 +41,7 @@ var (
 	connLine    = regexp.MustCompile(`^([a-z]) (dial|fence|half-close|close|stall|resume|drain|skip messages|skip heartbeats)$`)
 	daemonLine  = regexp.MustCompile(`^(pause|http|stats|limit-file-size|sigterm)(?: (.*))?$`)
 	variantLine = regexp.MustCompile(`^\[([a-z0-9-]+)\] (stock|ours): *(.*)$`)
-	headerLine  = regexp.MustCompile(`^(rows|flags|daemon|slow|whole): *(.*)$`)
+	headerLine  = regexp.MustCompile(`^(rows|flags|daemon|slow|repeat): *(.*)$`)
 )
 
 // loadConversations reads every script below testdata, in the order of their names.
@@ -75,7 +77,7 @@ func parseScript(file, text string) ([]*conversation, error) {
 		case line == "" || strings.HasPrefix(line, "#"):
 			continue
 		case strings.HasPrefix(line, "== "):
-			current = &conversation{file: file, title: strings.TrimPrefix(line, "== ")}
+			current = &conversation{file: file, title: strings.TrimPrefix(line, "== "), repeat: 1}
 			all = append(all, current)
 			continue
 		case current == nil:
@@ -129,10 +131,12 @@ func (c *conversation) addHeader(key, value string) error {
 		default:
 			return fmt.Errorf("unknown daemon %q", value)
 		}
+	case "repeat":
+		n, err := strconv.Atoi(value)
+		c.repeat = n
+		return err
 	case "slow":
 		c.slow = value
-	case "whole":
-		c.whole = value
 	}
 	return nil
 }
@@ -142,13 +146,16 @@ func (c *conversation) name() string {
 	return strings.ReplaceAll(c.title, " ", "_")
 }
 
-// timed says whether the script makes a statement about time.
+var timeWords = regexp.MustCompile(`^silence |"heartbeat_interval":|"msg_timeout":`)
+
+// timed says whether the script makes a statement about time, or starts a clock
+// that a slow play may lose against.
 func (c *conversation) timed() bool {
 	if c.group == "timed" {
 		return true
 	}
 	for _, s := range c.steps {
-		if s.verb == "pause" || s.verb == "<" && (boundsPrefix.MatchString(s.arg) || strings.HasPrefix(s.arg, "silence")) {
+		if s.verb == "pause" || boundsPrefix.MatchString(s.arg) || timeWords.MatchString(s.arg) {
 			return true
 		}
 	}

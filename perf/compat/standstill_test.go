@@ -14,6 +14,10 @@ const (
 	// replaysMax is how often a conversation that such a pause fell into is
 	// played again before its failure counts.
 	replaysMax = 4
+	// resetReplaysMax is the same for a conversation with a reset in it: TCP
+	// allows a reset to overtake what was sent before, and on a busy loopback
+	// device it does, once in thousands of conversations.
+	resetReplaysMax = 2
 )
 
 // A standstill watches for moments in which the test process got no processor.
@@ -72,4 +76,16 @@ func (s *standstill) longestSince(start time.Time) time.Duration {
 		}
 	}
 	return longest
+}
+
+// excuse tells why a failed play proves nothing, or nothing itself.
+func (s *standstill) excuse(p *player, replay int) string {
+	pause := s.longestSince(p.started)
+	switch {
+	case p.conv.timed() && pause > 0 && replay < replaysMax:
+		return "this process stood still for " + pause.String()
+	case p.sawReset() && replay < resetReplaysMax:
+		return "the reset may have overtaken frames"
+	}
+	return ""
 }

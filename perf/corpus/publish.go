@@ -39,7 +39,7 @@ type publisher struct {
 }
 
 func (p *passage) publish(ctx context.Context, number int) error {
-	producer, err := nsq.NewProducer(p.tcp, nsq.NewConfig())
+	producer, err := nsq.NewProducer(p.tcp, clientConfig())
 	if err != nil {
 		return err
 	}

@@ -77,10 +77,26 @@ func (o options) run(ctx context.Context, t *text) (err error) {
 		err = o.send(ctx, t)
 		if err != nil {
 			err = fmt.Errorf("%w\nnsqd said last:\n%s", err, process.Tail(20))
+		} else {
+			err = o.printUsage(process)
 		}
 		return errors.Join(err, process.Stop(30*time.Second))
 	}
 	return o.send(ctx, t)
+}
+
+// printUsage tells what the daemon took.
+func (o options) printUsage(process *daemon.Process) error {
+	cpu, err := process.CPU()
+	if err != nil {
+		return err
+	}
+	memory, err := process.Memory()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "nsqd used %.1f s of CPU and holds %d MB of anonymous memory\n", cpu.Seconds(), memory.Anon>>20)
+	return nil
 }
 
 func (o options) send(ctx context.Context, t *text) error {
@@ -139,7 +155,7 @@ func (p *passage) startConsumers(channels []string) (stop func(), err error) {
 	}
 	for _, channel := range channels {
 		for i := range p.consumers {
-			config := nsq.NewConfig()
+			config := clientConfig()
 			config.MaxInFlight = 1000
 			consumer, err := nsq.NewConsumer(topic, channel, config)
 			if err != nil {
@@ -159,6 +175,14 @@ func (p *passage) startConsumers(channels []string) (stop func(), err error) {
 		}
 	}
 	return stop, nil
+}
+
+// clientConfig is go-nsq's default but for the write timeout of a second: on a busy machine it would break connections, which the ledger is
+// not told of.
+func clientConfig() *nsq.Config {
+	config := nsq.NewConfig()
+	config.WriteTimeout = 30 * time.Second
+	return config
 }
 
 // take enters a message and answers it.

@@ -62,7 +62,7 @@ func (r *rig) drainAll(ctx context.Context) error {
 	if r.verbose {
 		fmt.Fprintf(r.out, "drain: %v\n%v\n", c, r.verdict)
 	}
-	if r.verdict.Faults() > 0 {
+	if r.verdict.Faults(r.allow...) > 0 {
 		err = errors.Join(&faultError{r.verdict.String()}, err)
 	}
 	return err

@@ -7,15 +7,18 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/nsqloop/nsqloop/perf/daemon"
+	"github.com/nsqloop/nsqloop/perf/ledger"
 )
 
 func main() {
 	o := options{out: os.Stdout}
 	var race, mutants bool
+	var allow string
 	flag.IntVar(&o.rounds, "n", 20, "kills")
 	flag.StringVar(&o.nsqd, "nsqd", "", "nsqd binary; without one, cmd/nsqd is built")
 	flag.BoolVar(&race, "race", false, "build cmd/nsqd with the race detector")
@@ -24,10 +27,16 @@ func main() {
 	flag.IntVar(&o.drain, "drain", 10, "kills between two drains")
 	flag.BoolVar(&o.deferred, "defer", false, "publish some messages with DPUB")
 	flag.IntVar(&o.sigterm, "sigterm", 0, "percent of the rounds that end with SIGTERM instead of SIGKILL")
+	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
 	flag.StringVar(&o.args, "args", "", "more flags for nsqd, separated by spaces")
 	flag.StringVar(&o.dir, "dir", "", "where to put the data path; empty is the directory for temporary files")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
+	var err error
+	if o.allow, err = parseClasses(allow); err != nil {
+		fmt.Fprintln(os.Stderr, "crash:", err)
+		os.Exit(2)
+	}
 	if flag.NArg() > 0 || race && o.nsqd != "" || mutants && o.nsqd != "" {
 		flag.Usage()
 		os.Exit(2)
@@ -42,6 +51,17 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+func parseClasses(list string) (classes []ledger.Class, err error) {
+	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' }) {
+		class, err := ledger.ParseClass(name)
+		if err != nil {
+			return nil, err
+		}
+		classes = append(classes, class)
+	}
+	return classes, nil
 }
 
 func run(ctx context.Context, o options, race, mutants bool) error {

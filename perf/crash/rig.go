@@ -22,6 +22,7 @@ type options struct {
 	drain    int
 	deferred bool
 	sigterm  int
+	allow    []ledger.Class
 	args     string
 	env      []string
 	dir      string
@@ -77,7 +78,7 @@ func crash(ctx context.Context, o options) error {
 		err = errors.Join(err, r.daemon.Kill())
 	}
 	if err == nil {
-		fmt.Fprintf(o.out, "PASS %d kills in %.0f s, seed %d: %v\n", o.rounds, time.Since(started).Seconds(), o.seed, r.verdict)
+		fmt.Fprintf(o.out, "PASS %d kills in %.0f s, seed %d, allowed %v: %v\n", o.rounds, time.Since(started).Seconds(), o.seed, o.allow, r.verdict)
 		return r.remove()
 	}
 	var fault *faultError
@@ -108,6 +109,9 @@ func (o options) command() string {
 	}
 	if o.sigterm > 0 {
 		line += fmt.Sprintf(" -sigterm %d", o.sigterm)
+	}
+	for i, class := range o.allow {
+		line += []string{" -allow ", ","}[min(i, 1)] + class.String()
 	}
 	if o.args != "" {
 		line += fmt.Sprintf(" -args %q", o.args)

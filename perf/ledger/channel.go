@@ -126,6 +126,9 @@ func (c *Channel) judge(key Key, s *slot, now uint32, epoch, attempts uint16) {
 	case !restarted && attempts == s.attempts:
 		// Whatever gives a message back, its next delivery counts as one more attempt: two consumers were given it at once.
 		c.note(ClassDuplicateWithoutCause, key, now, attempts, s, nil)
+	case restarted && s.state == stateRequeuedSure && early:
+		c.note(ClassDelayForgotten, key, now, attempts, s, nil)
+		c.duplicate(CauseRestart)
 	case s.state == stateRequeuedSure && early, s.state == stateRequeued && early && !timedOut && !restarted:
 		// Not processed before it timed out, or before the broker died: a REQ that nobody confirmed proves nothing then.
 		c.note(ClassEarly, key, now, attempts, s, nil)

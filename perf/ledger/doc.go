@@ -34,6 +34,7 @@
 //	phantom         the body is one of this run, but was never sent
 //	wrong-body      the body is none that this run makes
 //	early           before the delay of its DPUB or REQ was over
+//	delay-forgotten early after a restart, although its REQ was followed by a barrier
 //	attempts-down   with a smaller attempts field than an earlier delivery, and not because it was read late
 //
 // # Memory

@@ -201,6 +201,14 @@ func TestEveryClassIsFound(t *testing.T) {
 			b.ch.Barrier(one(d))
 			b.Restarted()
 			b.finish(key, 2)
+		}, verdict{ClassOK: 1, ClassDelayForgotten: 1, ClassDuplicate: 1}},
+		{"confirmed requeue is early without a restart", func(b *book) {
+			key := b.pub(1)[0]
+			d := b.get(key, 1)
+			b.ch.Requeued(d, time.Minute)
+			b.ch.Barrier(one(d))
+			time.Sleep(2 * msgTimeout)
+			b.finish(key, 2)
 		}, verdict{ClassOK: 1, ClassEarly: 1, ClassDuplicate: 1}},
 		{"an unconfirmed requeue may be forgotten by a restart or a disconnect", func(b *book) {
 			keys := b.pub(2)
@@ -364,6 +372,18 @@ func TestConcurrentUse(t *testing.T) {
 	require.EqualValues(t, 2*producers*each, report.Count(ClassOK))
 	require.EqualValues(t, 0, report.Faults(), report)
 	require.Panics(t, func() { l.Channel("none") })
+}
+
+func TestFaultsWithExceptions(t *testing.T) {
+	b := newBook(t)
+	b.pub(3)
+	b.ch.Delivered([]byte("garbage"), 1)
+	lost, err := ParseClass("lost-suffix")
+	require.NoError(t, err)
+	require.EqualValues(t, 4, b.Report().Faults())
+	require.EqualValues(t, 1, b.Report().Faults(lost, ClassEarly))
+	_, err = ParseClass("late")
+	require.ErrorContains(t, err, `there is no class "late", only ok, lost-prefix`)
 }
 
 func TestPaddedBodies(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,16 +24,26 @@ const (
 	ClassPhantom
 	ClassWrongBody
 	ClassEarly
+	ClassDelayForgotten
 	ClassAttemptsDown
 	classCount
 )
 
 var classNames = [classCount]string{
 	"ok", "lost-prefix", "lost-middle", "lost-suffix", "unknown", "duplicate", "duplicate-without-cause", "finished-again", "phantom",
-	"wrong-body", "early", "attempts-down",
+	"wrong-body", "early", "delay-forgotten", "attempts-down",
 }
 
 func (c Class) String() string { return classNames[c] }
+
+// ParseClass is the class of that name.
+func ParseClass(name string) (Class, error) {
+	i := slices.Index(classNames[:], name)
+	if i < 0 {
+		return 0, fmt.Errorf("there is no class %q, only %s", name, strings.Join(classNames[:], ", "))
+	}
+	return Class(i), nil
+}
 
 // Fault tells whether one of this class breaks a promise.
 func (c Class) Fault() bool {
@@ -256,12 +267,12 @@ func (r ChannelReport) Lost() int64 {
 	return r.Counts[ClassLostPrefix] + r.Counts[ClassLostMiddle] + r.Counts[ClassLostSuffix]
 }
 
-// Faults is the number of broken promises.
-func (r *Report) Faults() int64 {
+// Faults is the number of broken promises, without those of the classes named.
+func (r *Report) Faults(except ...Class) int64 {
 	faults := int64(0)
 	for _, channel := range r.Channels {
 		for class, n := range channel.Counts {
-			if Class(class).Fault() {
+			if Class(class).Fault() && !slices.Contains(except, Class(class)) {
 				faults += n
 			}
 		}

@@ -88,6 +88,10 @@ func TestImportsPointDownwards(t *testing.T) {
 			if !ok {
 				continue
 			}
+			// Tests above fanout build a real broker, which needs a disk.
+			if target == "mmapq" && strings.HasSuffix(file, "_test.go") && slices.Contains(allowed, "fanout") {
+				continue
+			}
 			if to := strings.SplitN(target, "/", 2)[0]; to != top && !slices.Contains(allowed, to) {
 				t.Errorf("%s imports %s: %s may only know %v", file, target, top, allowed)
 			}

@@ -42,21 +42,22 @@ func (l *Logger) Level() Level { return Level(l.level.Load()) }
 func (l *Logger) SetLevel(level Level) { l.level.Store(int32(level)) }
 
 // Debugf writes a line at DEBUG.
-func (l *Logger) Debugf(format string, args ...any) { l.logf(Debug, format, args) }
+func (l *Logger) Debugf(format string, args ...any) { l.Logf(Debug, format, args...) }
 
 // Infof writes a line at INFO.
-func (l *Logger) Infof(format string, args ...any) { l.logf(Info, format, args) }
+func (l *Logger) Infof(format string, args ...any) { l.Logf(Info, format, args...) }
 
 // Warnf writes a line at WARNING.
-func (l *Logger) Warnf(format string, args ...any) { l.logf(Warn, format, args) }
+func (l *Logger) Warnf(format string, args ...any) { l.Logf(Warn, format, args...) }
 
 // Errorf writes a line at ERROR.
-func (l *Logger) Errorf(format string, args ...any) { l.logf(Error, format, args) }
+func (l *Logger) Errorf(format string, args ...any) { l.Logf(Error, format, args...) }
 
 // Fatalf writes a line at FATAL. It does not end the process: that is for the caller, who may have something to close.
-func (l *Logger) Fatalf(format string, args ...any) { l.logf(Fatal, format, args) }
+func (l *Logger) Fatalf(format string, args ...any) { l.Logf(Fatal, format, args...) }
 
-func (l *Logger) logf(level Level, format string, args []any) {
+// Logf writes a line at level.
+func (l *Logger) Logf(level Level, format string, args ...any) {
 	if level < l.Level() {
 		return
 	}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nsqloop/nsqloop/cmd/internal/datapath"
+	"github.com/nsqloop/nsqloop/cmd/internal/logging"
+	"github.com/nsqloop/nsqloop/cmd/internal/metadata"
+	"github.com/nsqloop/nsqloop/cmd/internal/options"
+	"github.com/nsqloop/nsqloop/cmd/internal/version"
+	"github.com/nsqloop/nsqloop/fanout"
+	"github.com/nsqloop/nsqloop/httpapi"
+	"github.com/nsqloop/nsqloop/loop"
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// daemon is everything that runs, in the order it is started; stop goes the other way and passes over what was not started. Owned by the
+// goroutine of run.
+type daemon struct {
+	o   *options.Nsqd
+	log *logging.Logger
+
+	startTime time.Time
+	lock      *datapath.Lock
+	profile   interface{ Stop() }
+	broker    *fanout.Broker
+	keeper    *metadata.Keeper
+	kept      bool // the keeper has been started
+	tcp       *loop.Server
+	http      *httpapi.Server // nil when --http-address is empty
+}
+
+// start brings the daemon up. The error is the text of the FATAL line; what was started before it is for stop to end.
+func (d *daemon) start() error {
+	d.startTime = time.Now()
+	if err := d.prepare(); err != nil {
+		return fmt.Errorf("failed to instantiate nsqd - %w", err)
+	}
+	d.log.Infof("%s", version.Line(program))
+	d.log.Infof("ID: %d", d.o.ID)
+	for _, note := range d.o.Notes() {
+		d.log.Infof("%s", note)
+	}
+	if err := d.openData(); err != nil {
+		return err
+	}
+	if err := d.listen(); err != nil {
+		return fmt.Errorf("failed to instantiate nsqd - %w", err)
+	}
+	return nil
+}
+
+// prepare does what can be refused before anything is logged: the lock first, so that two daemons with the same mistake in their flags do
+// not tell different stories.
+func (d *daemon) prepare() (err error) {
+	if d.lock, err = datapath.Acquire(d.dir()); err != nil {
+		return err
+	}
+	if err := d.o.Validate(); err != nil {
+		return err
+	}
+	if !d.o.IgnoreStockQueues {
+		if err := datapath.RefuseStockQueues(d.dir(), mmapq.ManifestName); err != nil {
+			return err
+		}
+	}
+	d.profile = startProfile(d.o.Profile, d.dir())
+	return nil
+}
+
+// dir is the data path as a directory that can be opened.
+func (d *daemon) dir() string {
+	if d.o.DataPath == "" {
+		return "."
+	}
+	return d.o.DataPath
+}
+
+// openData brings topics and channels back, and writes the list of them that other programs know.
+func (d *daemon) openData() error {
+	inherited, err := d.inheritedTopics()
+	if err != nil {
+		return err
+	}
+	d.keeper = metadata.NewKeeper(d.writeMetadata, func(err error) { d.log.Errorf("%s", err) })
+	d.broker, err = fanout.Open(mmapq.NewRealDisk(d.dir()), d.storeOptions(), d.brokerOptions())
+	if err != nil {
+		return fmt.Errorf("failed to open data-path %s - %w", d.dir(), err)
+	}
+	if r := d.broker.Recovered(); r.Damaged > 0 || r.TornBytes > 0 || r.Scanned > 0 {
+		d.log.Warnf("NSQ: recovered after an unclean stop: %d of %d segments scanned with %d messages, %d damaged messages left out, %d bytes cut off the manifest",
+			r.Scanned, r.Segments, r.Messages, r.Damaged, r.TornBytes)
+	}
+	if err := recreate(d.broker, inherited, d.log); err != nil {
+		return fmt.Errorf("failed to load metadata - %w", err)
+	}
+	if err := d.keeper.Start(); err != nil {
+		return err
+	}
+	d.kept = true
+	return nil
+}
+
+// inheritedTopics are those of a stock nsqd that used this data path before: none once there is a manifest.
+func (d *daemon) inheritedTopics() ([]metadata.Topic, error) {
+	_, err := os.Stat(filepath.Join(d.dir(), mmapq.ManifestName))
+	if err == nil {
+		return nil, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("failed to load metadata - %w", err)
+	}
+	return metadata.Read(d.o.DataPath)
+}
+
+// listen opens the ports, TCP first.
+func (d *daemon) listen() (err error) {
+	if d.tcp, err = loop.New(d.broker, d.loopOptions()); err != nil {
+		return err
+	}
+	if err := d.tcp.Start(); err != nil {
+		d.tcp = nil // Start has cleaned up
+		return err
+	}
+	tcpPort := portOf(d.tcp.Addrs()[0])
+	if d.o.HTTPAddress == "" {
+		d.o.Bound(tcpPort, 0)
+		return nil
+	}
+	listener, err := httpapi.Listen(d.o.HTTPAddress)
+	if err != nil {
+		return err
+	}
+	d.o.Bound(tcpPort, httpapi.Port(listener))
+	d.http = httpapi.New(listener, d.httpOptions(tcpPort, httpapi.Port(listener)))
+	d.http.Start()
+	return nil
+}
+
+// portOf is the port of a TCP address, -1 for a unix socket.
+func portOf(addr net.Addr) int {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.Port
+	}
+	return -1
+}
+
+// ended is closed when a part ended that should not have; nil blocks for ever.
+func (d *daemon) ended() <-chan struct{} {
+	if d.http == nil {
+		return nil
+	}
+	return d.http.Done()
+}
+
+// stop ends everything: clients first, then what they talked to.
+func (d *daemon) stop() error {
+	var errs []error
+	if d.tcp != nil {
+		errs = append(errs, d.tcp.Stop())
+	}
+	if d.http != nil {
+		errs = append(errs, d.http.Stop())
+	}
+	if d.kept {
+		errs = append(errs, d.keeper.Stop())
+	}
+	if d.broker != nil {
+		d.log.Infof("NSQ: closing topics")
+		errs = append(errs, d.broker.Close())
+		d.log.Infof("NSQ: stopping subsystems")
+	}
+	if d.profile != nil {
+		d.profile.Stop()
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// errorsOf puts what went wrong while cleaning up behind what went wrong first.
+func errorsOf(first, then error) error {
+	if then == nil {
+		return first
+	}
+	return fmt.Errorf("%w (then %w)", first, then)
+}

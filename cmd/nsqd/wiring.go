@@ -1,0 +1,134 @@
+package main
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/nsqloop/nsqloop/cmd/internal/logging"
+	"github.com/nsqloop/nsqloop/cmd/internal/options"
+	"github.com/nsqloop/nsqloop/cmd/internal/version"
+	"github.com/nsqloop/nsqloop/codec"
+	"github.com/nsqloop/nsqloop/fanout"
+	"github.com/nsqloop/nsqloop/httpapi"
+	"github.com/nsqloop/nsqloop/loop"
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// storeOptions: whoever asks for a sync with every message gets the policy that means it.
+func (d *daemon) storeOptions() mmapq.Options {
+	o := d.o
+	policy := mmapq.SyncInterval
+	if o.SyncPolicy == options.SyncAlways || o.SyncEvery == 1 {
+		policy = mmapq.SyncAlways
+	}
+	return mmapq.Options{
+		Node:        uint16(o.ID),
+		Sync:        policy,
+		SyncTimeout: o.SyncTimeout,
+		SyncEvery:   o.SyncEvery,
+		SegmentMax:  int(o.MaxBytesPerFile),
+		Warn:        d.log.Warnf,
+	}
+}
+
+func (d *daemon) brokerOptions() fanout.Options {
+	o := d.o
+	return fanout.Options{
+		MsgTimeout:          o.MsgTimeout,
+		MaxMsgTimeout:       o.MaxMsgTimeout,
+		MemQueueSize:        o.MemQueueSize,
+		MaxTopics:           o.MaxTopics,
+		MaxChannelsPerTopic: o.MaxChannelsPerTopic,
+		MaxChannelConsumers: o.MaxChannelConsumers,
+		Changed:             d.keeper.Changed,
+		Info:                d.log.Infof,
+		Warn:                d.log.Warnf,
+	}
+}
+
+func (d *daemon) loopOptions() loop.Options {
+	o := d.o
+	identify := codec.DefaultIdentifyLimits()
+	identify.MaxHeartbeatInterval = o.MaxHeartbeatInterval
+	identify.MinOutputBufferTimeout = o.MinOutputBufferTimeout
+	identify.MaxOutputBufferTimeout = o.MaxOutputBufferTimeout
+	identify.OutputBufferTimeout = o.OutputBufferTimeout
+	identify.MaxOutputBufferSize = o.MaxOutputBufferSize
+	identify.MaxMsgTimeout = o.MaxMsgTimeout
+	identify.MsgTimeout = o.MsgTimeout
+	return loop.Options{
+		Addresses:      []string{o.TCPAddress},
+		Loops:          o.Loops,
+		MaxConnections: d.connections().tcp,
+		MagicTimeout:   o.MagicTimeout,
+		Limits: codec.Limits{
+			MaxMsgSize: o.MaxMsgSize, MaxBodySize: o.MaxBodySize, MaxRdyCount: o.MaxRdyCount, MaxReqTimeout: o.MaxReqTimeout,
+		},
+		Identify: identify,
+		Server: codec.ServerInfo{
+			Version: version.Number, MaxRdyCount: o.MaxRdyCount, MaxMsgTimeout: o.MaxMsgTimeout, MaxDeflateLevel: o.MaxDeflateLevel,
+			TopologyRegion: o.TopologyRegion, TopologyZone: o.TopologyZone,
+		},
+		Log: func(level loop.LogLevel, format string, args ...any) {
+			d.log.Logf(logging.Level(level), format, args...)
+		},
+	}
+}
+
+func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
+	o := d.o
+	return httpapi.Options{
+		Broker:  d.broker,
+		Log:     d.log,
+		Clients: d.clients,
+		Config:  d.config,
+		SetLogLevel: func(word string) error {
+			level, err := logging.ParseLevel(word)
+			if err == nil {
+				d.log.SetLevel(level)
+			}
+			return err
+		},
+		Version:   version.Number,
+		Built:     version.Line(program),
+		StartTime: d.startTime,
+		Node: httpapi.Node{
+			BroadcastAddress: o.BroadcastAddress, HTTPPort: httpPort, TCPPort: tcpPort, MaxHeartbeatInterval: o.MaxHeartbeatInterval,
+			MaxOutputBufferSize: o.MaxOutputBufferSize, MaxOutputBufferTimeout: o.MaxOutputBufferTimeout,
+			MaxDeflateLevel: o.MaxDeflateLevel, TopologyZone: o.TopologyZone, TopologyRegion: o.TopologyRegion,
+		},
+		MaxMsgSize:     o.MaxMsgSize,
+		MaxBodySize:    o.MaxBodySize,
+		MaxReqTimeout:  o.MaxReqTimeout,
+		MaxConnections: d.connections().http,
+	}
+}
+
+// config answers GET /config: the level as it is now, the rest as it was given.
+func (d *daemon) config(key string) (any, bool) {
+	if key == "log_level" {
+		return d.log.Level(), true
+	}
+	return d.o.Lookup(key)
+}
+
+// clients shows the connections of the event loops to /stats.
+func (d *daemon) clients() []httpapi.Client {
+	connections := d.tcp.Clients()
+	list := make([]httpapi.Client, 0, len(connections))
+	for i := range connections {
+		c := &connections[i]
+		to := httpapi.Client{
+			Topic: c.Topic, Channel: c.Channel,
+			ID: c.ClientID, Hostname: c.Hostname, Version: "V2", RemoteAddress: c.RemoteAddress, State: int32(c.State),
+			ReadyCount: c.ReadyCount, InFlightCount: c.InFlightCount, MessageCount: uint64(c.MessageCount),
+			FinishCount: uint64(c.FinishCount), RequeueCount: uint64(c.RequeueCount), ConnectTime: c.ConnectTime,
+			SampleRate: c.SampleRate, UserAgent: c.UserAgent, TopologyZone: c.TopologyZone, TopologyRegion: c.TopologyRegion,
+		}
+		for _, topic := range slices.Sorted(maps.Keys(c.PubCounts)) {
+			to.Published = append(to.Published, httpapi.PubCount{Topic: topic, Count: c.PubCounts[topic]})
+		}
+		list = append(list, to)
+	}
+	return list
+}
