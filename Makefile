@@ -46,7 +46,7 @@ fuzz:
 
 # SIGKILL under load, N rounds; the ledger decides.
 crash: build
-	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd
+	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5
 
 # The rigs must catch planted bugs.
 mutants:

@@ -189,6 +189,9 @@ func (ch *Channel) AddConsumer(loop int, opts ConsumerOptions) (*Consumer, error
 	if opts.MsgTimeout <= 0 {
 		opts.MsgTimeout = ch.t.b.opts.MsgTimeout
 	}
+	if opts.TouchTimeout <= 0 {
+		opts.TouchTimeout = opts.MsgTimeout
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.gone.Load() {
@@ -197,7 +200,10 @@ func (ch *Channel) AddConsumer(loop int, opts ConsumerOptions) (*Consumer, error
 	if n := ch.t.b.opts.MaxChannelConsumers; n > 0 && len(ch.consumers) >= n {
 		return nil, fmt.Errorf("consumers for %s:%s exceeds limit of %d", ch.t.name, ch.name, n)
 	}
-	c := &Consumer{ch: ch, loop: loop, timeout: int64(opts.MsgTimeout), maxTimeout: int64(ch.t.b.opts.MaxMsgTimeout), sample: opts.SampleRate}
+	c := &Consumer{
+		ch: ch, loop: loop, sample: opts.SampleRate,
+		timeout: int64(opts.MsgTimeout), touch: int64(opts.TouchTimeout), maxTimeout: int64(ch.t.b.opts.MaxMsgTimeout),
+	}
 	c.epoch.Store(ch.epoch.Load())
 	ch.consumers = append(ch.consumers, c)
 	return c, nil

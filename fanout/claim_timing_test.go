@@ -132,14 +132,12 @@ func BenchmarkOneByOne(b *testing.B) {
 	f.c.SetReady(1)
 	b.ReportAllocs()
 	b.ResetTimer()
-	for left := 0; b.N > 0; b.N-- {
-		if left == 0 {
+	for i := range b.N {
+		if i%(400*runMax) == 0 {
 			b.StopTimer()
 			f.publish(b, 400)
-			left = 400 * runMax
 			b.StartTimer()
 		}
-		left--
 		if n := f.claim(); n != 1 {
 			b.Fatal(n)
 		}

@@ -10,8 +10,9 @@ import (
 
 // ConsumerOptions are what IDENTIFY settled before SUB.
 type ConsumerOptions struct {
-	MsgTimeout time.Duration // 0 = the broker's default
-	SampleRate int32
+	MsgTimeout   time.Duration // of deliveries; 0 = the broker's default
+	TouchTimeout time.Duration // what TOUCH adds; 0 = MsgTimeout (a repeated IDENTIFY changes this one only)
+	SampleRate   int32
 }
 
 // Consumer is one subscribed connection: its credit and its lease. Every method runs on the goroutine of the connection's loop, except
@@ -20,6 +21,7 @@ type Consumer struct {
 	ch         *Channel
 	loop       int
 	timeout    int64 // ns
+	touch      int64 // ns
 	maxTimeout int64 // ns, bound of TOUCH counted from delivery
 	sample     int32
 
@@ -157,6 +159,9 @@ func (c *Consumer) Req(raw []byte, delay time.Duration, now int64) error {
 		return err
 	}
 	c.requeued++
+	if delay > 0 {
+		c.ch.recordDelay(id, now+int64(delay))
+	}
 	c.ch.mu.Lock()
 	if c.epoch.Load() == c.ch.epoch.Load() { // else Empty came in between and dropped it
 		c.putBack(id, delay, now, 0)
@@ -192,7 +197,7 @@ func (c *Consumer) Touch(raw []byte, now int64) error {
 	if err != nil {
 		return err
 	}
-	c.lease.addExc(id, delivered, min(now+c.timeout, delivered+c.maxTimeout))
+	c.lease.addExc(id, delivered, min(now+c.touch, delivered+c.maxTimeout))
 	return nil
 }
 

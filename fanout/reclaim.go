@@ -101,6 +101,11 @@ func (r *reclaimer) run() {
 			r.pass(t)
 		}
 		r.burials()
+		if r.b.st.DelaysOvergrown() {
+			if err := r.b.st.RotateDelays(r.b.waitingDelays); err != nil {
+				r.b.opts.Warn("%v", err)
+			}
+		}
 		if err := r.b.st.Compact(); err != nil {
 			r.b.opts.Warn("%v", err)
 		}

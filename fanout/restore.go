@@ -41,21 +41,30 @@ func (b *Broker) restore() error {
 		b.recl.kick(t) // what was finished before may not be freed yet
 	}
 	b.st.FinishRecovery()
-	return nil
+	return b.st.RotateDelays(b.waitingDelays)
 }
 
 // restoreUnfinished puts every claimed and unfinished message back: those of the main log were delivered before (attempts go on counting),
 // those of the deferred stream wait for their due time unless they were delivered already.
 func (ch *Channel) restoreUnfinished() {
+	delays := ch.restoreDelays()
+	again := func(s mmapq.Stream, p mmapq.Pos) {
+		k := makeKey(s, p)
+		if due, ok := delays[k]; ok {
+			ch.deferred.push(dueEntry{due, k})
+		} else {
+			ch.side.push(k, 0)
+		}
+	}
 	ch.eachUnfinished(streamMain, func(p mmapq.Pos) {
 		if !mutantForgetInFlight(ch, p) {
-			ch.side.push(makeKey(streamMain, p), 0)
+			again(streamMain, p)
 		}
 	})
 	l := ch.t.logs[streamDeferred]
 	ch.eachUnfinished(streamDeferred, func(p mmapq.Pos) {
 		if ch.states[streamDeferred].Get(p) > 0 {
-			ch.side.push(makeKey(streamDeferred, p), 0)
+			again(streamDeferred, p)
 			return
 		}
 		if r, _ := l.Run(p, p+1, 1, math.MaxInt); r.N > 0 {
@@ -81,4 +90,18 @@ func (ch *Channel) eachUnfinished(s mmapq.Stream, f func(mmapq.Pos)) {
 		}
 		p = max(end, p+1)
 	}
+}
+
+// restoreDelays returns the due times of requeued messages that still wait: those whose record names as many deliveries as their state.
+func (ch *Channel) restoreDelays() map[sideKey]int64 {
+	now := Now()
+	due := map[sideKey]int64{}
+	for _, d := range ch.t.b.st.Delays(ch.meta.ID) {
+		k := makeKey(d.Stream, d.Pos)
+		delete(due, k)
+		if max(ch.states[d.Stream].Get(d.Pos), 1) == d.Attempts && d.Due > now {
+			due[k] = d.Due
+		}
+	}
+	return due
 }

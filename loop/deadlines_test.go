@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nsqloop/nsqloop/codec"
+	"github.com/nsqloop/nsqloop/mmapq"
 )
 
 func beatEvery(d time.Duration) func(*Options) {
@@ -139,10 +139,9 @@ func TestMagicTimeout(t *testing.T) {
 // A consumer that takes no byte for one heartbeat interval is closed, unless its heartbeats are off; then it waits.
 func TestWriteDeadline(t *testing.T) {
 	const interval = 100 * time.Millisecond
-	s := serve(t, beatEvery(interval))
-	p, c := s.connect(), s.connect()
+	s := serveWith(t, mmapq.SyncInterval, beatEvery(interval), smallSockets)
+	p, c := s.connectSmall(), s.connectSmall()
 	require.Equal(t, "OK", p.identify(`{"heartbeat_interval":-1}`))
-	require.NoError(t, c.Conn.(*net.TCPConn).SetReadBuffer(16<<10))
 	c.subscribe("t", "ch", 2500)
 	stop := make(chan struct{})
 	defer close(stop)
@@ -159,14 +158,14 @@ func TestWriteDeadline(t *testing.T) {
 		}
 	}()
 	body := strings.Repeat("x", 1<<20)
-	for range 20 {
+	for range 3 {
 		p.publish("t", body)
 	}
 	eventually(t, "closed", func() bool { return s.log.count("took no output for too long") == 1 })
 
 	// Heartbeats off: replies wait as long as they must.
 	go func() {
-		_, _ = p.Write([]byte(strings.Repeat("IDENTIFY\n\x00\x00\x00\x1c"+`{"feature_negotiation":true}`, 100_000)))
+		_, _ = p.Write([]byte(strings.Repeat("IDENTIFY\n\x00\x00\x00\x1c"+`{"feature_negotiation":true}`, 20_000)))
 	}()
 	l := s.loops[0]
 	stuck := func() (stuck bool) {

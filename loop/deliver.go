@@ -41,6 +41,9 @@ func (l *loop) pump(s *subscribers) {
 		}
 		l.culprit = c
 		if !c.cons.Claim(l.now, &l.scratch, &l.run) {
+			if c.sampleRate > 0 { // it may have discarded all there was
+				c.cons.EndBatch()
+			}
 			if c.cons.Credit() <= 0 {
 				c.updateReady()
 				continue

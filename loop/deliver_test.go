@@ -2,7 +2,6 @@ package loop
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nsqloop/nsqloop/codec"
+	"github.com/nsqloop/nsqloop/mmapq"
 )
 
 func TestPublishConsumeFinish(t *testing.T) {
@@ -275,13 +275,12 @@ func TestManyLoopsManyClients(t *testing.T) {
 // A consumer that takes nothing holds back nobody else, keeps no copy of what it does not take, and gets every byte in
 // order when it reads again.
 func TestSlowConsumer(t *testing.T) {
-	s := serve(t, nil)
-	p, slow, fast := s.connect(), s.connect(), s.connect()
-	require.NoError(t, slow.Conn.(*net.TCPConn).SetReadBuffer(16<<10))
+	s := serveWith(t, mmapq.SyncInterval, nil, smallSockets)
+	p, slow, fast := s.connect(), s.connectSmall(), s.connect()
 	slow.subscribe("t", "slow", 2500)
 	fast.subscribe("t", "fast", 100)
 	body := strings.Repeat("x", 10_000)
-	const messages = 2000 // 20 MB: more than the sockets hold
+	const messages = 500 // 5 MB: more than the sockets hold
 	go func() {
 		for i := range messages {
 			if _, err := p.Write(codec.AppendPub(nil, "t", fmt.Appendf(nil, "%d %s", i, body))); err != nil {
@@ -313,10 +312,9 @@ func TestSlowConsumer(t *testing.T) {
 
 // A run that is cut off by the end of its connection: what was not written is delivered elsewhere without an attempt.
 func TestUnwrittenMessagesCostNoAttempt(t *testing.T) {
-	s := serve(t, nil)
-	p, slow := s.connect(), s.connect()
-	require.NoError(t, slow.Conn.(*net.TCPConn).SetReadBuffer(16<<10))
-	body := strings.Repeat("x", 500_000)
+	s := serveWith(t, mmapq.SyncInterval, nil, smallSockets)
+	p, slow := s.connect(), s.connectSmall()
+	body := strings.Repeat("x", 100_000)
 	slow.subscribe("t", "ch", 2500)
 	const messages = 40
 	for range messages {
@@ -342,4 +340,52 @@ func TestUnwrittenMessagesCostNoAttempt(t *testing.T) {
 	}
 	require.NotZero(t, attempts[1])
 	require.NotZero(t, attempts[2])
+}
+
+// Claiming, writing and finishing cost no allocation per message.
+func TestDeliverAllocations(t *testing.T) {
+	s := serve(t, nil)
+	l := idleLoop(s)
+	c, peer := l.connect(t)
+	topic, err := s.broker.Topic([]byte("t"))
+	require.NoError(t, err)
+	l.readable(c, []byte(codec.MagicV2+"SUB t ch\nRDY 2500\n"))
+	peer.wantOK()
+	const messages = 200
+	bodies := make([][]byte, messages)
+	for i := range bodies {
+		bodies[i] = make([]byte, 200)
+	}
+	size := messages * (codec.MessageHeader + 200)
+	in := make([]byte, 1<<20)
+	fins := make([]byte, 0, 1<<20)
+	pass := func() {
+		if _, err := topic.PublishWait(bodies); err != nil {
+			t.Fatal(err)
+		}
+		l.rung()
+		l.resumed()
+		have := 0
+		for have < size {
+			n, err := peer.Read(in[have:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			have += n
+			l.now += 1e9
+			c.flushOutput()
+			c.settle()
+		}
+		fins = fins[:0]
+		for p := in[:have]; len(p) > 0; {
+			_, data, n, _ := codec.SplitFrame(p)
+			m, _ := codec.ParseMessage(data)
+			fins, p = codec.AppendFin(fins, m.ID), p[n:]
+		}
+		l.readable(c, fins)
+	}
+	pass()
+	allocs := testing.AllocsPerRun(50, pass)
+	require.Less(t, allocs, 10.0, "per %d messages", messages)
+	require.Zero(t, c.cons.InFlight())
 }

@@ -36,6 +36,33 @@ func TestMain(m *testing.M) {
 // patience is how long a test waits for what must happen. Generous: it only matters when the test fails.
 const patience = 20 * time.Second
 
+// smallBuffer is the size of socket buffers where a test wants to fill them, in bytes. Much smaller ones hold less than
+// one loopback segment, and then everything waits for TCP's timers.
+const smallBuffer = 256 << 10
+
+// smallSockets gives the connections of a server small buffers.
+func smallSockets(s *Server) {
+	control := func(_, _ string, rc syscall.RawConn) (err error) {
+		return errors.Join(rc.Control(func(fd uintptr) {
+			err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, smallBuffer),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer))
+		}), err)
+	}
+	s.listen = func(network, addr string) (net.Listener, error) {
+		lc := net.ListenConfig{Control: control}
+		return lc.Listen(context.Background(), network, addr)
+	}
+}
+
+// connectSmall is connect for a client that is meant to be slow.
+func (s *testServer) connectSmall() *client {
+	s.t.Helper()
+	c := s.connect()
+	require.NoError(s.t, c.Conn.(*net.TCPConn).SetReadBuffer(smallBuffer))
+	require.NoError(s.t, c.Conn.(*net.TCPConn).SetWriteBuffer(smallBuffer))
+	return c
+}
+
 // testLog collects log lines.
 type testLog struct {
 	mu    sync.Mutex

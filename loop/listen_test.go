@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nsqloop/nsqloop/codec"
+	"github.com/nsqloop/nsqloop/fanout"
 	"github.com/nsqloop/nsqloop/mmapq"
 )
 
@@ -154,10 +155,17 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 		crowd = append(crowd, c)
 	}
+	line := func() (text string) {
+		_, err := fmt.Fscanln(out, &text)
+		require.NoError(t, err)
+		return text
+	}
+	require.Equal(t, "full", line())
 	first.publish("t", "y")
 	for _, c := range crowd {
 		_ = c.Close()
 	}
+	require.Equal(t, "again", line())
 	// It goes on with whom it could not take before; each new client is served in the end.
 	late := dialAddr(t, tcp)
 	late.send(codec.MagicV2)
@@ -172,17 +180,18 @@ func childFewDescriptors() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: childDescriptors, Max: childDescriptors}); err != nil {
 		return err
 	}
-	t := &testing.T{}
-	b := openBroker(t, mmapq.NewHeapDisk(), mmapq.SyncInterval)
-	var failures, recoveries atomic.Int32
+	b, err := fanout.Open(mmapq.NewHeapDisk(), mmapq.Options{}, fanout.Options{})
+	if err != nil {
+		return err
+	}
 	opt := testOptions()
 	opt.Loops = 2
 	opt.Log = func(_ LogLevel, format string, _ ...any) {
 		switch {
 		case strings.Contains(format, "cannot accept"):
-			failures.Add(1)
+			fmt.Println("full")
 		case strings.Contains(format, "accepting again"):
-			recoveries.Add(1)
+			fmt.Println("again")
 		}
 	}
 	s, err := New(b, opt)
@@ -195,9 +204,6 @@ func childFewDescriptors() error {
 	fmt.Println(s.Addrs()[0])
 	if _, err := os.Stdin.Read(make([]byte, 1)); err == nil {
 		return errors.New("input?")
-	}
-	if failures.Load() == 0 || failures.Load() != recoveries.Load() {
-		return fmt.Errorf("%d failures and %d recoveries in the log", failures.Load(), recoveries.Load())
 	}
 	return errors.Join(s.Stop(), b.Close())
 }

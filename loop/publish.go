@@ -190,10 +190,11 @@ func (c *conn) answerBatch(b *batch) {
 			if g.slow == nil {
 				g.slow = c.publishSlowly(codec.KindPub, g.entry, g.bodies[g.done:])
 			}
-			c.replies.push(reply{oks: n, kind: codec.KindPub, slow: g.slow})
+			c.queueOKs(reply{oks: n, kind: codec.KindPub, slow: g.slow})
 		default:
-			c.l.logRefused(c, codec.KindPub, g.err)
-			c.replyError(codec.PublishFailed(codec.KindPub, g.err.Error()))
+			err := codec.PublishFailed(codec.KindPub, g.err.Error())
+			c.l.log(LogError, "CLIENT(%s): %s", c.remote, err)
+			c.replyError(err)
 		}
 		g.answered += n
 		i += n
@@ -250,7 +251,7 @@ func (c *conn) publishNow(cmd *codec.Command, bodies [][]byte) {
 		if cmd.Kind == codec.KindDpub {
 			item.delay = cmd.Delay
 		}
-		c.replies.push(reply{oks: 1, kind: cmd.Kind, slow: item})
+		c.queueOKs(reply{oks: 1, kind: cmd.Kind, slow: item})
 	default:
 		c.refuse(codec.PublishFailed(cmd.Kind, err.Error()))
 	}
@@ -273,8 +274,4 @@ func (c *conn) countPublished(topic string, n int) {
 		c.published = make(map[string]uint64, 1)
 	}
 	c.published[topic] += uint64(n)
-}
-
-func (l *loop) logRefused(c *conn, kind codec.Kind, err error) {
-	l.log(LogError, "[%s] - %s failed - %s", c.remote, kind, err)
 }

@@ -11,8 +11,7 @@ import (
 // what one event has to say to one connection, straight to the socket. A reply that must wait (for a sync, for the disk)
 // enters the connection's queue, and from then on everything behind it does too, a closing error included.
 //
-// What a client does not read is bounded: at most outputMax bytes of replies are held, then its commands are not
-// decoded any more. OKs that wait are counted, not stored.
+// What waits is bounded: with outputMax bytes of replies owed, no further command is decoded. OKs are counted, not stored.
 const outputMax = 64 << 10
 
 // reply is one entry of the queue: oks OK frames once the publishes behind it are safe, or data.
@@ -27,12 +26,16 @@ type reply struct {
 type replyQueue struct {
 	entries []reply
 	front   int
-	bytes   int // of data
+	bytes   int // of data, and of the OKs that are still to come
 }
 
 func (q *replyQueue) empty() bool { return q.front == len(q.entries) }
 
-func (q *replyQueue) push(r reply) { q.entries = append(q.entries, r) }
+// push queues OKs.
+func (q *replyQueue) push(r reply) {
+	q.bytes += r.oks * len(codec.FrameOK)
+	q.entries = append(q.entries, r)
+}
 
 // pushBytes copies frames behind everything queued.
 func (q *replyQueue) pushBytes(frames []byte) {
@@ -43,7 +46,7 @@ func (q *replyQueue) pushBytes(frames []byte) {
 			return
 		}
 	}
-	q.push(reply{data: bytes.Clone(frames)})
+	q.entries = append(q.entries, reply{data: bytes.Clone(frames)})
 }
 
 func (q *replyQueue) pop() {
@@ -87,7 +90,13 @@ func (c *conn) replyOKs(n int, kind codec.Kind, ack fanout.Ack) {
 		l.stage = append(l.stage, okFrames[:size]...)
 		return
 	}
-	c.replies.push(reply{oks: n, kind: kind, ack: ack})
+	c.queueOKs(reply{oks: n, kind: kind, ack: ack})
+}
+
+// queueOKs queues OKs that must wait.
+func (c *conn) queueOKs(r reply) {
+	c.replies.push(r)
+	c.full = c.full || c.backlogged()
 }
 
 // replyError sends an error frame. A fatal one ends the input of the connection, and the connection when it is out.
@@ -161,6 +170,7 @@ func (c *conn) stageReply(r *reply) bool {
 		}
 		l.stage = append(l.stage, okFrames[:fit*len(codec.FrameOK)]...)
 		r.oks -= fit
+		c.replies.bytes -= fit * len(codec.FrameOK)
 	}
 	if len(l.stage)+len(r.data) > c.controlRoom() {
 		c.flushStage()

@@ -63,7 +63,7 @@ func (c *conn) refuse(err *codec.Error) {
 	if c.ending { // one of those failed, and that was the last word
 		return
 	}
-	c.l.log(LogError, "[%s] - %s", c.remote, err.Error())
+	c.l.log(LogError, "CLIENT(%s): %s", c.remote, err)
 	c.replyError(err)
 }
 

@@ -51,7 +51,16 @@ func (c *conn) addConsumer(topic, channel []byte) (*fanout.Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ch.AddConsumer(c.l.idx, fanout.ConsumerOptions{MsgTimeout: c.msgTimeout, SampleRate: c.sampleRate})
+	return ch.AddConsumer(c.l.idx, c.consumerOptions())
+}
+
+// consumerOptions are those of the first IDENTIFY, except that TOUCH goes by the last one.
+func (c *conn) consumerOptions() fanout.ConsumerOptions {
+	o := fanout.ConsumerOptions{MsgTimeout: c.msgTimeout, SampleRate: c.sampleRate}
+	if c.id != nil {
+		o.TouchTimeout = c.id.MsgTimeout
+	}
+	return o
 }
 
 // startClose carries out CLS: no further messages; those in flight can still be answered.

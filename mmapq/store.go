@@ -29,12 +29,15 @@ type Store struct {
 	disk    Disk
 	man     *manifest
 	table   *table
+	delays  *delayFile
 	pool    pool
 	prepare *preparer
 	sync    *syncer
 	logs    map[logKey]*Log // as recovered; handed out by TopicLogs
 	found   Recovery
-	damaged atomic.Int64 // Recovery.Damaged
+
+	foundDelays map[uint64][]Delay // by channel; dropped by FinishRecovery
+	damaged     atomic.Int64       // Recovery.Damaged
 
 	newFiles atomic.Bool // a file was created since the last directory sync
 	failure  atomic.Pointer[error]
@@ -66,6 +69,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	}
 	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{})}
 	st.table = &table{st: st}
+	st.delays = &delayFile{st: st}
 	st.pool.bySize = map[int][]*slot{}
 	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
 	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
@@ -107,7 +111,15 @@ func (st *Store) load() error {
 	if err := st.man.rewrite(); err != nil {
 		return err
 	}
-	return st.recoverLogs()
+	if err := st.recoverLogs(); err != nil {
+		return err
+	}
+	names, err := st.disk.List()
+	if err != nil {
+		return err
+	}
+	st.foundDelays, err = st.delays.recover(names)
+	return err
 }
 
 // refuseOrphans is asked when there is no manifest: a directory that has segments without one must not be taken for an empty one, they would be
@@ -368,6 +380,7 @@ func (st *Store) RecoverChannel(c ChannelMeta, logs [2]*Log) (slot *ChannelSlot,
 
 // FinishRecovery makes table slots that no channel owns free. Called after the last RecoverChannel.
 func (st *Store) FinishRecovery() {
+	st.foundDelays = nil
 	taken := map[uint32]bool{}
 	st.man.mu.Lock()
 	for _, c := range st.man.model.channels {
@@ -413,7 +426,7 @@ func (st *Store) Close() error {
 	if err == nil {
 		err = st.table.sync() // cursors move without a round
 	}
-	return errors.Join(err, st.table.close(), st.man.close())
+	return errors.Join(err, st.table.close(), st.delays.close(), st.man.close())
 }
 
 // Abandon stops the background goroutines and leaves everything else as it is, as a kill would. For tests of recovery.

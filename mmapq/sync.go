@@ -119,6 +119,9 @@ func (y *syncer) round() {
 	if err == nil {
 		err = parallel(logs, func(l *Log) error { return l.syncRange() })
 	}
+	if err == nil {
+		err = y.st.delays.sync()
+	}
 	if err == nil && len(states) > 0 {
 		y.st.reclaim.Lock() // keeps windows mapped
 		err = parallel(states, func(s *State) error { return s.syncAll() })

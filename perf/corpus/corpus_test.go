@@ -8,16 +8,19 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/nsqloop/nsqloop/perf/daemon"
 	"github.com/nsqloop/nsqloop/perf/ledger"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // TestPartOfTheCorpus is the short form of the command.
 func TestPartOfTheCorpus(t *testing.T) {
 	nsqd := filepath.Join(t.TempDir(), "nsqd")
 	if err := daemon.Build(context.Background(), nsqd); err != nil {
-		t.Skip("no nsqd to send it through: ", err)
+		t.Fatal("no nsqd to send it through: ", err)
 	}
 	lines := 40000
 	if testing.Short() {

@@ -1,0 +1,68 @@
+package fanout
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// A requeue with a delay keeps its due time across a crash, as often as it happens, and is forgotten once the message moved on.
+func TestRequeueDelaySurvivesCrash(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	c := r.sub(t, "t", "c", 10, ConsumerOptions{})
+	r.pub(t, "t", "short", "long", "done")
+	ds := c.takeAll(t)
+	require.NoError(t, c.Req([]byte(ds[0].id), 300*time.Millisecond, Now()))
+	require.NoError(t, c.Req([]byte(ds[1].id), time.Hour, Now()))
+	began := Now()
+	require.NoError(t, c.Fin([]byte(ds[2].id)))
+	c.EndBatch()
+	for range 3 { // each start rewrites the records
+		r = r.crash(t, mmapq.Options{}, Options{})
+		c = r.sub(t, "t", "c", 10, ConsumerOptions{})
+	}
+	require.EqualValues(t, 2, c.Channel().Stats().Deferred)
+	for !c.Channel().Park(0) {
+		<-r.sink.wake
+		break
+	}
+	d := c.takeAll(t)
+	require.Equal(t, []string{"short"}, bodies(d))
+	require.EqualValues(t, 2, d[0].attempts)
+	require.GreaterOrEqual(t, Now()-began, int64(250*time.Millisecond))
+	// Delivered again and requeued at once: the old record must not hold it back after the next crash.
+	require.NoError(t, c.Req([]byte(d[0].id), 0, Now()))
+	c.EndBatch()
+	r = r.crash(t, mmapq.Options{}, Options{})
+	defer r.Close()
+	c = r.sub(t, "t", "c", 10, ConsumerOptions{})
+	require.Equal(t, []string{"short"}, bodies(c.takeAll(t)))
+	require.EqualValues(t, 1, c.Channel().Stats().Deferred)
+}
+
+func TestRotationKeepsWaitingDelays(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	c := r.sub(t, "t", "c", 2500, ConsumerOptions{})
+	r.pub(t, "t", numbers(0, 100)...)
+	for _, d := range c.takeAll(t) {
+		require.NoError(t, c.Req([]byte(d.id), time.Hour, Now()))
+	}
+	for range 3 {
+		require.NoError(t, r.st.RotateDelays(r.waitingDelays))
+	}
+	names, err := r.disk.List()
+	require.NoError(t, err)
+	files := 0
+	for _, n := range names {
+		if len(n) > 7 && n[len(n)-7:] == ".delays" {
+			files++
+		}
+	}
+	require.LessOrEqual(t, files, 2, "history is removed")
+	r = r.crash(t, mmapq.Options{}, Options{})
+	defer r.Close()
+	require.EqualValues(t, 100, r.sub(t, "t", "c", 1, ConsumerOptions{}).Channel().Stats().Deferred)
+}
