@@ -34,8 +34,11 @@ type rig struct {
 
 func openRig(t *testing.T, disk mmapq.Disk, store mmapq.Options, opts Options) *rig {
 	t.Helper()
-	if opts.MemQueueSize == 0 {
+	switch opts.MemQueueSize {
+	case 0:
 		opts.MemQueueSize = 10000
+	case -1:
+		opts.MemQueueSize = 0
 	}
 	opts.Warn = t.Logf
 	b, err := Open(disk, store, opts)

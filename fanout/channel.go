@@ -126,7 +126,7 @@ func (ch *Channel) SetPaused(paused bool) error {
 			return err
 		}
 	}
-	ch.meta = meta
+	ch.meta.Paused = paused // nothing else: its other fields are read without a lock
 	ch.mu.Lock()
 	ch.paused.Store(paused)
 	ch.mu.Unlock()

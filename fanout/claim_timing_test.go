@@ -98,34 +98,6 @@ func BenchmarkClaimFin(b *testing.B) {
 	}
 }
 
-// BenchmarkClaim is one claim of 256 messages, what it costs before anything is written.
-func BenchmarkClaim(b *testing.B) {
-	f, broker := newFeed(b, mmapq.NewHeapDisk())
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
-		if f.left == 0 {
-			b.StopTimer()
-			f.publish(b, 400)
-			b.StartTimer()
-		}
-		f.left--
-		if !f.c.Claim(1, &f.scratch, &f.run) {
-			b.Fatal("nothing claimed")
-		}
-		f.run.Release()
-		if f.c.InFlight() > 2000 {
-			b.StopTimer()
-			f.c.Expire(1 << 62)
-			require.NoError(b, f.c.Channel().Empty())
-			f.left = 0
-			b.StartTimer()
-		}
-	}
-	b.StopTimer()
-	require.NoError(b, broker.Close())
-}
-
 // BenchmarkOneByOne is RDY 1: a claim, a FIN and the end of a batch for every message.
 func BenchmarkOneByOne(b *testing.B) {
 	f, broker := newFeed(b, mmapq.NewHeapDisk())

@@ -52,12 +52,13 @@ func (c *Consumer) Counters() ConsumerCounters {
 	}
 }
 
+// publish stores what changed: a store that others can see costs more than all the comparisons.
 func (c *Consumer) publish() {
-	c.shared[0].Store(c.rdy)
-	c.shared[1].Store(int64(c.lease.held))
-	c.shared[2].Store(c.messages)
-	c.shared[3].Store(c.finished)
-	c.shared[4].Store(c.requeued)
+	for i, v := range [...]int64{c.rdy, int64(c.lease.held), c.messages, c.finished, c.requeued} {
+		if c.shared[i].Load() != v {
+			c.shared[i].Store(v)
+		}
+	}
 }
 
 // Channel returns what the connection consumes.

@@ -33,6 +33,7 @@ type refItem struct {
 	fresh bool
 	after int   // how many had arrived when it was put back
 	due   int64 // while deferred
+	asked bool  // the delay was asked for by REQ: it survives
 }
 
 type refHeld struct {
@@ -44,6 +45,7 @@ type refHeld struct {
 type refConsumer struct {
 	ch      *refChannel
 	timeout int64
+	touch   int64
 	rdy     int
 	closing bool
 	held    []*refHeld // in the order of delivery
@@ -157,6 +159,14 @@ func (ch *refChannel) putBack(m *refMsg, delay time.Duration, now int64, fresh b
 	ch.side = append(ch.side, refItem{m: m, fresh: fresh, after: ch.arrived})
 }
 
+// requeue is putBack by REQ.
+func (ch *refChannel) requeue(m *refMsg, delay time.Duration, now int64) {
+	ch.putBack(m, delay, now, false)
+	if delay > 0 {
+		ch.deferred[len(ch.deferred)-1].asked = true
+	}
+}
+
 func (ch *refChannel) sideReady() bool {
 	return len(ch.side) > 0 && (ch.side[0].after <= ch.arrived-len(ch.queue) || len(ch.queue) == 0)
 }
@@ -265,8 +275,8 @@ func (ch *refChannel) inFlight() (n int) {
 	return n
 }
 
-// restart is what a kill or a clean stop and the next start make of a channel: what was claimed is put back in front, delays asked for by REQ
-// are forgotten, those given when publishing are not.
+// restart is what a kill or a clean stop and the next start make of a channel: what was claimed is put back in front. Delays asked for by REQ
+// or given when publishing hold, those after a lost connection are forgotten.
 func (ch *refChannel) restart(now int64) {
 	var back []*refMsg
 	for _, c := range ch.consumers {
@@ -274,11 +284,16 @@ func (ch *refChannel) restart(now int64) {
 			back = append(back, h.m)
 		}
 	}
+	var waiting []refItem
 	for _, it := range append(ch.side, ch.deferred...) {
-		back = append(back, it.m)
+		if it.asked && it.due > now {
+			waiting = append(waiting, it)
+		} else {
+			back = append(back, it.m)
+		}
 	}
 	slices.SortFunc(back, (*refMsg).before)
-	ch.consumers, ch.side, ch.deferred = nil, nil, nil
+	ch.consumers, ch.side, ch.deferred = nil, nil, waiting
 	ch.counted, ch.pulled, ch.requeues, ch.timeouts = ch.arrived, 0, 0, 0
 	for _, m := range back {
 		if m.due != 0 && ch.stored[m] == 0 {

@@ -281,12 +281,12 @@ func (s *sim) subscribe(o op) error {
 	if err != nil {
 		return err
 	}
-	timeout := simTimeouts[int(o.c)%len(simTimeouts)]
-	c, err := ch.AddConsumer(0, ConsumerOptions{MsgTimeout: timeout})
+	timeout, touch := simTimeouts[int(o.c)%len(simTimeouts)], simTimeouts[int(o.c/2)%len(simTimeouts)]
+	c, err := ch.AddConsumer(0, ConsumerOptions{MsgTimeout: timeout, TouchTimeout: touch})
 	if err != nil {
 		return err
 	}
-	ref := &refConsumer{ch: rt.channel(name), timeout: int64(timeout), rdy: int(o.c % 30)}
+	ref := &refConsumer{ch: rt.channel(name), timeout: int64(timeout), touch: int64(touch), rdy: int(o.c % 30)}
 	ref.ch.consumers = append(ref.ch.consumers, ref)
 	c.SetReady(int64(ref.rdy))
 	s.consumers = append(s.consumers, &simConsumer{Consumer: c, ref: ref})
@@ -389,13 +389,13 @@ func (s *sim) answer(o op, c *simConsumer, id string) error {
 		if h != nil {
 			c.ref.drop(h)
 			c.ref.ch.requeues++
-			c.ref.ch.putBack(h.m, delay, now, false)
+			c.ref.ch.requeue(h.m, delay, now)
 		}
 	case opTouch:
 		got = c.Touch([]byte(id), now)
 		if h != nil {
 			h.exc = true
-			h.deadline = min(now+c.ref.timeout, h.delivered+int64(simMaxTimeout))
+			h.deadline = min(now+c.ref.touch, h.delivered+int64(simMaxTimeout))
 		}
 	}
 	if !errors.Is(got, want) || (want == nil) != (got == nil) {

@@ -43,6 +43,60 @@ func TestHeartbeats(t *testing.T) {
 	close(stop)
 }
 
+// The pace is kept however late a beat is, and beats that were missed are skipped.
+func TestHeartbeatPhase(t *testing.T) {
+	l := idleLoop(serve(t, beatEvery(100)))
+	c, _ := l.connect(t)
+	l.readable(c, []byte(codec.MagicV2))
+	start := c.beatAt
+	for _, x := range []struct{ now, next int64 }{{0, 100}, {130, 200}, {200, 300}, {399, 400}, {750, 800}, {800, 900}} {
+		c.heartbeat(start + x.now)
+		require.Equal(t, start+x.next, c.beatAt, "at %d", x.now)
+	}
+}
+
+// While a client takes nothing, one heartbeat waits for it, not one for every interval.
+func TestOneHeartbeatWaits(t *testing.T) {
+	l := idleLoop(serve(t, nil))
+	c, peer := l.connect(t)
+	l.readable(c, []byte(codec.MagicV2))
+	c.interval, c.readBy = 0, 0 // no deadlines
+	stuffing := stuff(t, c)
+	for range 10 {
+		l.now = c.beatAt
+		c.onTimer()
+		require.Equal(t, len(codec.FrameHeartbeat), len(c.control)-c.controlSent)
+	}
+	peer.skip(stuffing)
+	l.now += 1e9
+	c.flushOutput()
+	peer.wantResponse("_heartbeat_")
+	require.False(t, c.beatWaits)
+	c.heartbeat(c.beatAt)
+	peer.wantResponse("_heartbeat_")
+}
+
+// A connection that is not read because its publishes wait for the disk is not silent.
+func TestNoReadDeadlineWhilePublishing(t *testing.T) {
+	const interval = 50 * time.Millisecond
+	d := &gatedDisk{HeapDisk: mmapq.NewHeapDisk()}
+	s := serveOn(t, openBroker(t, d, mmapq.SyncInterval), beatEvery(interval), nil)
+	t.Cleanup(func() { d.create.open(nil) })
+	c := s.connect()
+	d.create.shut()
+	c.sendBytes(codec.AppendPub(nil, "t", []byte("x")))
+	for range 6 {
+		c.wantResponse("_heartbeat_")
+	}
+	d.create.open(nil)
+	for {
+		if _, data := c.frame(); data != "_heartbeat_" {
+			require.Equal(t, "OK", data)
+			break
+		}
+	}
+}
+
 // The first IDENTIFY decides about the ticker.
 func TestHeartbeatIntervalOfTheFirstIdentify(t *testing.T) {
 	s := serve(t, beatEvery(time.Hour))
@@ -161,7 +215,9 @@ func TestWriteDeadline(t *testing.T) {
 	for range 3 {
 		p.publish("t", body)
 	}
+	start := time.Now()
 	eventually(t, "closed", func() bool { return s.log.count("took no output for too long") == 1 })
+	require.Less(t, time.Since(start), 5*time.Second)
 
 	// Heartbeats off: replies wait as long as they must.
 	go func() {

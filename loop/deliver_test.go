@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/nsqloop/nsqloop/codec"
 	"github.com/nsqloop/nsqloop/mmapq"
@@ -105,6 +106,7 @@ func TestTimeoutAndDisconnect(t *testing.T) {
 	m := slow.message()
 	require.EqualValues(t, 2, m.Attempts)
 	require.GreaterOrEqual(t, time.Since(published), 60*time.Millisecond)
+	require.Less(t, time.Since(published), 2*time.Second)
 	slow.fin(m)
 
 	p.publish("t", "y")
@@ -310,15 +312,165 @@ func TestSlowConsumer(t *testing.T) {
 	})
 }
 
-// A run that is cut off by the end of its connection: what was not written is delivered elsewhere without an attempt.
+// One loop and one message after the other: consumers take turns.
+func TestConsumersTakeTurns(t *testing.T) {
+	s := serve(t, nil)
+	l := idleLoop(s)
+	topic := l.warmTopic(t, "t")
+	const consumers, messages = 4, 40
+	var peers []*client
+	var conns []*conn
+	for range consumers {
+		c, peer := l.connect(t)
+		l.readable(c, []byte(codec.MagicV2+"SUB t ch\nRDY 100\n"))
+		peer.wantOK()
+		peers, conns = append(peers, peer), append(conns, c)
+	}
+	for range messages {
+		_, err := topic.PublishWait([][]byte{[]byte("x")})
+		require.NoError(t, err)
+		l.turn()
+	}
+	for i, c := range conns {
+		require.Equal(t, messages/consumers, c.cons.InFlight(), "consumer %d", i)
+		peers[i].message()
+	}
+}
+
+// A run that is cut off by the end of its connection: only what was at least begun counts as delivered. Both for runs
+// that lie in the log and for runs of redelivered messages, and whether the cut is in the first write or in a later one.
 func TestUnwrittenMessagesCostNoAttempt(t *testing.T) {
+	for _, redelivered := range []bool{false, true} {
+		for _, later := range []bool{false, true} {
+			t.Run(fmt.Sprintf("redelivered %t later %t", redelivered, later), func(t *testing.T) {
+				s := serve(t, nil)
+				l := idleLoop(s)
+				topic := l.warmTopic(t, "t")
+				const messages = 20
+				bodies := make([][]byte, messages)
+				for i := range bodies {
+					bodies[i] = fmt.Appendf(nil, "%d %s", i, strings.Repeat("x", 2000))
+				}
+				_, err := topic.PublishWait(bodies)
+				require.NoError(t, err)
+				attempts := uint16(1)
+				if redelivered {
+					first, peer := l.connect(t)
+					l.readable(first, []byte(codec.MagicV2+"SUB t ch\nRDY 2500\n"))
+					peer.wantOK()
+					for range messages {
+						peer.message()
+					}
+					l.closeConn(first)
+					attempts++
+				}
+				slow, peer := l.connect(t)
+				l.readable(slow, []byte(codec.MagicV2+"SUB t ch\n"))
+				peer.wantOK()
+				require.NoError(t, unix.SetsockoptInt(slow.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
+				l.readable(slow, []byte("RDY 2500\n"))
+				require.NotNil(t, slow.held)
+				require.Equal(t, messages, slow.cons.InFlight())
+				if later {
+					first := slow.held.sent
+					peer.message()
+					peer.buf = nil
+					slow.flushOutput()
+					require.Greater(t, slow.held.sent, first)
+				}
+				size := codec.MessageHeader + len(bodies[9])
+				begun := (slow.held.sent + size - 1) / size
+				require.Less(t, begun, messages)
+
+				// Another consumer's claim in between must not spoil what the first one holds.
+				other, peer2 := l.connect(t)
+				l.readable(other, []byte(codec.MagicV2+"SUB t ch\nRDY 1\n"))
+				peer2.wantOK()
+				_, err = topic.PublishWait([][]byte{[]byte("another")})
+				require.NoError(t, err)
+				l.turn()
+				m := peer2.message()
+				l.readable(other, codec.AppendReq(nil, m.ID, 0))
+				m = peer2.message()
+				require.EqualValues(t, 2, m.Attempts)
+				l.readable(other, codec.AppendFin([]byte("RDY 0\n"), m.ID))
+				require.Zero(t, other.cons.InFlight())
+
+				l.closeConn(slow)
+				time.Sleep(250 * time.Millisecond) // those that were delivered before come back with a delay
+				l.readable(other, []byte("RDY 2500\n"))
+				for got := map[string]bool{}; len(got) < messages; l.turn() {
+					m := peer2.message()
+					var n int
+					_, err := fmt.Sscan(string(m.Body[:3]), &n)
+					require.NoError(t, err)
+					require.Equal(t, string(bodies[n]), string(m.Body))
+					want := attempts
+					if n < begun {
+						want++
+					}
+					require.Equal(t, want, m.Attempts, "message %d of which %d were begun", n, begun)
+					got[string(m.ID)] = true
+				}
+			})
+		}
+	}
+}
+
+// A held run arrives whole when the client reads at last, from the log as from a copy.
+func TestHeldRunArrivesWhole(t *testing.T) {
+	s := serve(t, nil)
+	l := idleLoop(s)
+	topic := l.warmTopic(t, "t")
+	const messages = 30
+	for i := range messages {
+		_, err := topic.PublishWait([][]byte{fmt.Appendf(nil, "%d %s", i, strings.Repeat("x", 100+97*i))})
+		require.NoError(t, err)
+	}
+	first, peer := l.connect(t)
+	l.readable(first, []byte(codec.MagicV2+"SUB t ch\nRDY 2500\n"))
+	peer.wantOK()
+	for range messages {
+		m := peer.message()
+		l.readable(first, codec.AppendReq(nil, m.ID, 0))
+	}
+	l.closeConn(first)
+	c, peer := l.connect(t)
+	l.readable(c, []byte(codec.MagicV2+"SUB t ch\n"))
+	peer.wantOK()
+	stuffing := stuff(t, c)
+	l.readable(c, []byte("RDY 2500\n"))
+	require.NotNil(t, c.held)
+	require.NotEmpty(t, c.held.block, "redelivered messages lie in scratch memory")
+	l.readable(c, []byte("CLS\n"))
+	peer.skip(stuffing)
+	done := make(chan struct{})
+	inFlight := c.cons.InFlight()
+	go func() { // the client reads
+		defer close(done)
+		for i := range inFlight {
+			m := peer.message()
+			want := fmt.Sprintf("%d %s", i, strings.Repeat("x", 100+97*i))
+			if string(m.Body) != want || m.Attempts < 2 {
+				t.Errorf("message %d: attempt %d of %.10s", i, m.Attempts, m.Body)
+			}
+		}
+		peer.wantResponse("CLOSE_WAIT")
+	}()
+	for c.unsent() {
+		l.now += 16e6
+		c.flushOutput()
+	}
+	<-done
+}
+
+// A consumer in the middle of a run that closes its half is gone: nothing is kept for it.
+func TestHalfCloseOfAStuckConsumer(t *testing.T) {
 	s := serveWith(t, mmapq.SyncInterval, nil, smallSockets)
 	p, slow := s.connect(), s.connectSmall()
-	body := strings.Repeat("x", 100_000)
 	slow.subscribe("t", "ch", 2500)
-	const messages = 40
-	for range messages {
-		p.publish("t", body)
+	for range 4 {
+		p.publish("t", strings.Repeat("x", 1<<20))
 	}
 	l := s.loops[0]
 	eventually(t, "stuck", func() (stuck bool) {
@@ -329,17 +481,25 @@ func TestUnwrittenMessagesCostNoAttempt(t *testing.T) {
 		})
 		return stuck
 	})
-	require.NoError(t, slow.Close())
-	c := s.connect()
-	c.subscribe("t", "ch", 2500)
-	var attempts [3]int
-	for range messages {
-		m := c.message()
-		attempts[m.Attempts]++
-		c.fin(m)
+	require.NoError(t, slow.Conn.(interface{ CloseWrite() error }).CloseWrite())
+	eventually(t, "closed", func() bool { return s.Counters().Open == 1 })
+}
+
+// Message after message between two loops: a wake-up that falls between "nothing there" and going to sleep is not lost.
+func TestNoWakeUpIsLost(t *testing.T) {
+	s := serve(t, func(o *Options) { o.Loops = 2 })
+	p, c := s.connect(), s.connect()
+	p.publish("t", "warm up")
+	c.subscribe("t", "ch", 2)
+	c.fin(c.message())
+	one := codec.AppendPub(nil, "t", []byte("x"))
+	for range 10_000 {
+		p.sendBytes(one)
+		c.fin(c.message())
+		if _, data, err := p.next(); err != nil || string(data) != "OK" {
+			t.Fatalf("%q %v", data, err)
+		}
 	}
-	require.NotZero(t, attempts[1])
-	require.NotZero(t, attempts[2])
 }
 
 // Claiming, writing and finishing cost no allocation per message.
@@ -347,8 +507,7 @@ func TestDeliverAllocations(t *testing.T) {
 	s := serve(t, nil)
 	l := idleLoop(s)
 	c, peer := l.connect(t)
-	topic, err := s.broker.Topic([]byte("t"))
-	require.NoError(t, err)
+	topic := l.warmTopic(t, "t")
 	l.readable(c, []byte(codec.MagicV2+"SUB t ch\nRDY 2500\n"))
 	peer.wantOK()
 	const messages = 200
@@ -363,8 +522,7 @@ func TestDeliverAllocations(t *testing.T) {
 		if _, err := topic.PublishWait(bodies); err != nil {
 			t.Fatal(err)
 		}
-		l.rung()
-		l.resumed()
+		l.turn()
 		have := 0
 		for have < size {
 			n, err := peer.Read(in[have:])

@@ -349,3 +349,46 @@ func (b bench) connect(t *testing.T) (*conn, *client) {
 	b.opened(c, lastWords(pair[0]))
 	return c, &client{Conn: nc, t: t}
 }
+
+// turn reads the mail and takes up what was left over.
+func (b bench) turn() {
+	b.rung()
+	b.resumed()
+}
+
+// warmTopic makes a topic that has a segment.
+func (b bench) warmTopic(t *testing.T, name string) *fanout.Topic {
+	t.Helper()
+	topic, err := b.broker.Topic([]byte(name))
+	require.NoError(t, err)
+	_, err = topic.PublishWait([][]byte{[]byte("warm up")})
+	require.NoError(t, err)
+	require.NoError(t, topic.Empty())
+	return topic
+}
+
+// stuff fills the socket of a connection on a bench: what follows is unsent. It gives the number of bytes that its peer
+// has to skip.
+func stuff(t *testing.T, c *conn) (size int) {
+	t.Helper()
+	require.NoError(t, unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
+	for _, piece := range []int{1024, 1} {
+		for {
+			n, err := unix.Write(c.fd, make([]byte, piece))
+			if err != nil {
+				require.ErrorIs(t, err, unix.EAGAIN)
+				break
+			}
+			size += n
+		}
+	}
+	return size
+}
+
+// skip reads size bytes that are no frames.
+func (c *client) skip(size int) {
+	c.t.Helper()
+	require.Empty(c.t, c.buf)
+	_, err := io.ReadFull(c.Conn, make([]byte, size))
+	require.NoError(c.t, err)
+}

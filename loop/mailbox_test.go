@@ -26,9 +26,12 @@ func TestMailboxKeepsOrderAndRingsOnce(t *testing.T) {
 		require.Same(t, jobs[i], letters[i].job)
 	}
 	require.True(t, m.raise(flagTimer), "while the letters are being read")
+	require.True(t, m.raise(flagTimer))
+	require.True(t, m.post(letter{kind: letterWake}))
 	require.Equal(t, 2, rings)
 	m.done(letters)
-	_, f = m.take()
+	letters, f = m.take()
+	require.Len(t, letters, 1)
 	require.Equal(t, flagTimer, f)
 }
 

@@ -165,6 +165,8 @@ func TestPublishThatWaitsForTheDisk(t *testing.T) {
 		in = codec.AppendMpub(in, "t", [][]byte{fmt.Appendf(nil, "%d-mpub %s", i, body), fmt.Appendf(nil, "%d-mpub2", i)})
 		in = append(in, "FIN 0123456789abcdef\n"...)
 		in = codec.AppendDpub(in, "t", 0, fmt.Appendf(nil, "%d-dpub", i))
+		in = codec.AppendPub(in, "t", fmt.Appendf(nil, "%d-small", i))
+		in = append(in, "FIN 0123456789abcdef\n"...)
 	}
 	in = append(in, "BYE\n"...)
 	go func() { _, _ = c.Write(in) }()
@@ -187,6 +189,8 @@ func TestPublishThatWaitsForTheDisk(t *testing.T) {
 		c.wantOK()
 		c.wantError("E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight")
 		c.wantOK()
+		c.wantOK()
+		c.wantError("E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight")
 	}
 	c.wantError("E_INVALID invalid command BYE")
 	c.wantClosed()
@@ -194,7 +198,7 @@ func TestPublishThatWaitsForTheDisk(t *testing.T) {
 	c = s.connect()
 	c.subscribe("t", "ch", 2500)
 	for i := range rounds {
-		for _, kind := range []string{"pub", "mpub", "mpub2", "dpub"} {
+		for _, kind := range []string{"pub", "mpub", "mpub2", "dpub", "small"} {
 			got, _, _ := strings.Cut(string(c.message().Body), " ")
 			require.Equal(t, fmt.Sprintf("%d-%s", i, kind), got)
 		}
@@ -242,12 +246,28 @@ func TestAnswersWaitForTheSync(t *testing.T) {
 			t.Error("nobody waits")
 		}
 	})
-	// Half closed, it still gets all of it.
-	require.NoError(t, p.Conn.(interface{ CloseWrite() error }).CloseWrite())
 	d.sync.open(nil)
 	p.wantOK()
 	p.wantOK()
 	p.wantError("E_BAD_MESSAGE PUB invalid message body size 0")
+	p.wantClosed()
+}
+
+// Half closed before the sync is done, a client still gets its answers.
+func TestHalfCloseBeforeTheSync(t *testing.T) {
+	s, d := serveGated(t, mmapq.SyncAlways)
+	p := s.connect()
+	p.publish("t", "warm up")
+	d.sync.shut()
+	p.sendBytes(codec.AppendPub(nil, "new", []byte("x")))
+	require.NoError(t, p.Conn.(interface{ CloseWrite() error }).CloseWrite())
+	l := s.loops[0]
+	eventually(t, "detached", func() (detached bool) {
+		inLoop(t, l, func() { _, detached = l.all.first.sock.(lastWords) })
+		return detached
+	})
+	d.sync.open(nil)
+	p.wantOK()
 	p.wantClosed()
 }
 
@@ -312,8 +332,7 @@ func TestPublishAllocations(t *testing.T) {
 	pass := func() {
 		l.readable(c, in)
 		for c.job != nil {
-			l.rung()
-			l.resumed()
+			l.turn()
 		}
 		for got := 0; got < messages*len(codec.FrameOK); {
 			n, err := peer.Read(drain)

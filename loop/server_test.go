@@ -146,6 +146,33 @@ func TestPanicsAreContained(t *testing.T) {
 	require.Equal(t, "what?", string(again.message().Body))
 }
 
+// What a panic interrupts is not carried over to the next connection.
+func TestPanicInTheMiddleOfABatch(t *testing.T) {
+	s := serve(t, nil)
+	l := idleLoop(s)
+	victim, peer := l.connect(t)
+	l.readable(victim, []byte(codec.MagicV2))
+	l.topics["broken"] = &topicEntry{name: "broken"}
+	in := codec.AppendPub(nil, "a", []byte("x"))
+	in = codec.AppendPub(in, "broken", []byte("x"))
+	l.readable(victim, codec.AppendPub(in, "b", []byte("x")))
+	require.True(t, victim.closed)
+	peer.wantClosed()
+	next, peer := l.connect(t)
+	l.readable(next, []byte(codec.MagicV2))
+	for range 2 { // the first may wait for the disk
+		l.readable(next, codec.AppendPub(nil, "c", []byte("x")))
+		for next.job != nil {
+			l.turn()
+		}
+		peer.wantOK()
+	}
+	require.Zero(t, s.broker.LookupTopic("b").Stats().MessageCount)
+	require.EqualValues(t, 2, s.broker.LookupTopic("c").Stats().MessageCount)
+	require.LessOrEqual(t, s.broker.LookupTopic("a").Stats().MessageCount, uint64(1))
+	require.EqualValues(t, 1, s.Counters().Panics)
+}
+
 // A broken engine is told at the start, and leaves nothing behind.
 func TestStartFailure(t *testing.T) {
 	broken := errors.New("broken")

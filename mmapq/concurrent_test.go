@@ -3,6 +3,7 @@ package mmapq
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,13 +35,13 @@ func TestCrowd(t *testing.T) {
 				d := &faultDisk{Disk: disk} // notes a sync of memory that is gone
 				st := open(t, d, o)
 				meta, logs := newTopic(t, st, "t")
-				c := &crowd{t: t, l: logs[StreamMain], writers: 4, each: 3000, stop: make(chan struct{})}
+				c := &crowd{t: t, l: logs[StreamMain], writers: 4, each: 1500, stop: make(chan struct{})}
 				c.run(meta.Base[StreamMain], o.Sync == SyncAlways)
 				if s := d.wrong.Load(); s != nil {
 					t.Fatal(*s)
 				}
 				require.NoError(t, st.Failed())
-				require.Less(t, int(st.pool.nextID), int(c.l.nextSeq)*3/4, "slots must have been recycled")
+				require.Less(t, int(st.pool.nextID), int(c.l.nextSeq)*2/3, "slots must have been recycled")
 				require.Greater(t, c.freed.Load(), int64(20))
 				freeAll(t, c.l)
 				require.LessOrEqual(t, len(segmentFiles(t, d)), 512/64+8)
@@ -72,12 +73,17 @@ func (c *crowd) run(base Pos, always bool) {
 	close(c.stop)
 	background.Wait()
 	require.Equal(c.t, end, c.l.Committed(), "positions are dense")
-	requirePins(c.t, c.l)
+	require.Eventually(c.t, func() bool { // a sync round holds one for a moment
+		return !slices.ContainsFunc(*c.l.segs.Load(), func(s *Segment) bool { return s.pins.Load() != 0 })
+	}, 10*time.Second, time.Millisecond)
 }
 
 func (c *crowd) write(w int, always bool) {
 	r := rand.New(rand.NewPCG(uint64(w), 5))
-	for n := 0; n < c.each; {
+	for n := 0; n < c.each && !c.t.Failed(); {
+		for c.l.Committed() > c.slowest()+1500 && !c.t.Failed() {
+			time.Sleep(50 * time.Microsecond) // so that slots come back while they are wanted
+		}
 		k := min(1+r.IntN(15), c.each-n)
 		bodies := makeBodies(w, n, k, 1+r.IntN(1500))
 		if r.IntN(1000) == 0 {
@@ -158,6 +164,14 @@ func (c *crowd) check(run *Run, next []int) {
 	}
 }
 
+func (c *crowd) slowest() Pos {
+	floor := c.floors[0].Load()
+	for i := range c.floors {
+		floor = min(floor, c.floors[i].Load())
+	}
+	return Pos(floor)
+}
+
 // reclaim frees what lies below the slowest reader.
 func (c *crowd) reclaim() {
 	for {
@@ -166,11 +180,8 @@ func (c *crowd) reclaim() {
 			return
 		default:
 		}
-		floor := c.floors[0].Load()
-		for i := range c.floors {
-			floor = min(floor, c.floors[i].Load())
-		}
-		c.freed.Add(int64(c.l.Truncate(func(_, to Pos) bool { return to > Pos(floor) })))
+		floor := c.slowest()
+		c.freed.Add(int64(c.l.Truncate(func(_, to Pos) bool { return to > floor })))
 		time.Sleep(100 * time.Microsecond)
 	}
 }
