@@ -214,7 +214,11 @@ func requireBounded(t *testing.T, s *testServer) {
 		var output, input, entries int
 		inLoop(t, l, func() {
 			for c := l.all.first; c != nil; c = l.all.after(c) {
-				output = max(output, c.replies.bytes+len(c.control))
+				stored := len(c.control)
+				for _, r := range c.replies.entries {
+					stored += len(r.data)
+				}
+				output = max(output, stored)
 				input = max(input, len(c.parked)+len(c.wire))
 				entries = max(entries, len(c.replies.entries))
 			}

@@ -466,12 +466,10 @@ func TestHeldRunArrivesWhole(t *testing.T) {
 
 // A consumer in the middle of a run that closes its half is gone: nothing is kept for it.
 func TestHalfCloseOfAStuckConsumer(t *testing.T) {
-	s := serveWith(t, mmapq.SyncInterval, nil, smallSockets)
+	s := serveWith(t, mmapq.SyncInterval, func(o *Options) { o.Limits.MaxMsgSize = 8 << 20 }, smallSockets)
 	p, slow := s.connect(), s.connectSmall()
 	slow.subscribe("t", "ch", 2500)
-	for range 4 {
-		p.publish("t", strings.Repeat("x", 1<<20))
-	}
+	p.publish("t", strings.Repeat("x", 6<<20)) // far more than the sockets hold
 	l := s.loops[0]
 	eventually(t, "stuck", func() (stuck bool) {
 		inLoop(t, l, func() {
@@ -490,12 +488,13 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	s := serve(t, func(o *Options) { o.Loops = 2 })
 	p, c := s.connect(), s.connect()
 	p.publish("t", "warm up")
-	c.subscribe("t", "ch", 2)
-	c.fin(c.message())
+	c.subscribe("t", "ch", 1)
+	m := c.message()
 	one := codec.AppendPub(nil, "t", []byte("x"))
 	for range 10_000 {
+		c.fin(m) // its loop looks for another message while the other loop publishes one
 		p.sendBytes(one)
-		c.fin(c.message())
+		m = c.message()
 		if _, data, err := p.next(); err != nil || string(data) != "OK" {
 			t.Fatalf("%q %v", data, err)
 		}

@@ -26,7 +26,7 @@ type reply struct {
 type replyQueue struct {
 	entries []reply
 	front   int
-	bytes   int // of data, and of the OKs that are still to come
+	bytes   int // of data, and what the OKs will have
 }
 
 func (q *replyQueue) empty() bool { return q.front == len(q.entries) }

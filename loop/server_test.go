@@ -95,11 +95,11 @@ func TestClients(t *testing.T) {
 	}, byID)
 }
 
-// panicky is a filter that panics when it meets a certain byte, on its way in or out.
-type panicky struct{ in, out byte }
+// panicky is a filter that panics when it meets a certain text, on its way in or out.
+type panicky struct{ in, out string }
 
 func (f panicky) Decode(dst, wire []byte) ([]byte, int, error) {
-	if strings.IndexByte(string(wire), f.in) >= 0 {
+	if strings.Contains(string(wire), f.in) {
 		panic("in")
 	}
 	n := min(len(wire), cap(dst)-len(dst))
@@ -107,7 +107,7 @@ func (f panicky) Decode(dst, wire []byte) ([]byte, int, error) {
 }
 
 func (f panicky) Encode(dst, plain []byte) ([]byte, error) {
-	if strings.IndexByte(string(plain), f.out) >= 0 {
+	if strings.Contains(string(plain), f.out) {
 		panic("out")
 	}
 	return append(dst, plain...), nil
@@ -116,7 +116,7 @@ func (f panicky) Encode(dst, plain []byte) ([]byte, error) {
 // A panic costs the connection on whose behalf it happened, nobody else anything.
 func TestPanicsAreContained(t *testing.T) {
 	s := serve(t, func(o *Options) {
-		o.upgrade = func(codec.Grant) Filter { return panicky{in: '!', out: '?'} }
+		o.upgrade = func(codec.Grant) Filter { return panicky{in: "BOOM", out: "what?"} }
 	})
 	p, bystander := s.connect(), s.connect()
 	bystander.subscribe("t", "other", 100)
@@ -124,7 +124,7 @@ func TestPanicsAreContained(t *testing.T) {
 
 	in := s.connect() // in the middle of a batch
 	in.identify(negotiate)
-	in.sendBytes(append(codec.AppendPub(nil, "t", []byte("lost or not")), '!'))
+	in.sendBytes(append(codec.AppendPub(nil, "t", []byte("lost or not")), "BOOM"...))
 	in.wantClosed()
 
 	out := s.connect() // while delivering

@@ -191,7 +191,11 @@ func (p *planted) arm(n int) {
 	p.mu.Unlock()
 }
 
-func (p *planted) heal() { p.arm(0) }
+func (p *planted) heal() {
+	p.mu.Lock()
+	p.left = 0
+	p.mu.Unlock()
+}
 
 func (p *planted) hits() int {
 	p.mu.Lock()

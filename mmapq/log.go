@@ -237,7 +237,7 @@ func (l *Log) roll(body int) error {
 		return errTooLarge
 	}
 	if l.next == nil || !l.next.takes(body) {
-		if l.failed != nil && time.Since(l.failedAt) < prepareRetry {
+		if l.failed != nil && time.Since(l.failedAt) < l.st.retry {
 			return l.failed
 		}
 		l.ask(body)

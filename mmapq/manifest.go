@@ -236,7 +236,7 @@ func (m *manifest) rewrite() error {
 	if old != nil {
 		err = old.Close()
 	}
-	if err2 := error(nil); err2 != nil {
+	if err2 := m.disk.SyncDir(); err2 != nil {
 		// Which of the two files a power cut leaves behind is not known: what is promised in this one may not hold.
 		m.err = fmt.Errorf("manifest: %w", err2)
 		err = m.err

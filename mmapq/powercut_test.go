@@ -283,9 +283,12 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 	p.d.before = func() {
 		want := p.promise.Load()
 		left := p.d.afterCut(nil)
-		if p.promise.Load() == want { // else the preparer was overtaken by the script
-			p.check(left, want)
+		if p.promise.Load() != want || t.Failed() {
+			return // the script overtook the preparer
 		}
+		var wg sync.WaitGroup
+		wg.Go(func() { p.check(left, want) }) // what fails there must not end the preparer
+		wg.Wait()
 	}
 	p.script(func() {})
 	p.st.Abandon()
@@ -294,7 +297,7 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 
 // TestPowerCutKeepsAnyPages: the same between two steps, when the kernel had written any of the other pages as well.
 func TestPowerCutKeepsAnyPages(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		p := newPlay(t)
 		p.script(func() {

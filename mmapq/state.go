@@ -133,17 +133,14 @@ func (s *State) toHeap(win *stateWindow, err error) {
 // putWindow publishes a new table with win at index w.
 func (s *State) putWindow(w uint64, win *stateWindow) {
 	old := s.wins.Load()
-	low, high := w, w+1
-	if len(old.wins) > 0 {
-		low, high = min(w, old.low), max(w+1, old.low+uint64(len(old.wins)))
-	}
-	t := &stateWindows{low: low, wins: make([]*stateWindow, high-low)}
-	copy(t.wins[old.low-min(low, old.low):], old.wins)
 	if len(old.wins) == 0 {
-		t.wins[0] = win
-	} else {
-		t.wins[w-low] = win
+		s.wins.Store(&stateWindows{low: w, wins: []*stateWindow{win}})
+		return
 	}
+	low, high := min(w, old.low), max(w+1, old.low+uint64(len(old.wins)))
+	t := &stateWindows{low: low, wins: make([]*stateWindow, high-low)}
+	copy(t.wins[old.low-low:], old.wins)
+	t.wins[w-low] = win
 	s.wins.Store(t)
 }
 

@@ -46,7 +46,8 @@ type Store struct {
 	idMu   sync.Mutex
 	lastID uint64
 
-	trimmed time.Time // reclaimer
+	trimmed time.Time     // reclaimer
+	retry   time.Duration // prepareRetry
 
 	quit   chan struct{}
 	closed bool
@@ -67,7 +68,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	if opts.PoolBytes <= 0 {
 		opts.PoolBytes = 1 << 30
 	}
-	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{})}
+	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry}
 	st.table = &table{st: st}
 	st.delays = &delayFile{st: st}
 	st.pool.bySize = map[int][]*slot{}

@@ -1,0 +1,217 @@
+package fanout
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// A FIN makes nothing claimable, so it wakes nobody; what is put back does.
+func TestOnlyWhatComesBackWakes(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 10, ConsumerOptions{})
+	r.pub(t, "t", "a", "b", "c", "d")
+	d := c.takeAll(t)
+	require.False(t, c.Channel().Park(0))
+	require.NoError(t, c.Fin([]byte(d[0].id)))
+	c.EndBatch()
+	require.Empty(t, r.sink.wake)
+	require.NoError(t, c.Req([]byte(d[1].id), 0, Now()))
+	require.Empty(t, r.sink.wake, "once a batch")
+	c.EndBatch()
+	require.Len(t, r.sink.wake, 1)
+	<-r.sink.wake
+	require.True(t, c.Channel().Park(0), "what came back is there")
+	c.take(t)
+	require.False(t, c.Channel().Park(0))
+	require.Equal(t, 3, c.Expire(Now()+int64(time.Hour)))
+	require.Len(t, r.sink.wake, 1)
+}
+
+// When the topic is paused nothing beyond its hold is visible, and no cursor is beyond it: else Empty of the topic would drop what is in flight.
+func TestPauseHoldsBehindEveryCursor(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 1<<30, ConsumerOptions{})
+	tp, ch := c.Channel().Topic(), c.Channel()
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for k := 0; ; k++ {
+			select {
+			case <-quit:
+				return
+			default:
+				if _, err := tp.PublishWait([][]byte{[]byte("x")}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	wg.Go(func() {
+		var s Scratch
+		var run Run
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				if c.Claim(1, &s, &run) {
+					run.Release()
+					c.lease.clear() // only the cursor is looked at
+				}
+			}
+		}
+	})
+	for range 2000 {
+		require.NoError(t, tp.SetPaused(true))
+		for s := range ch.cursor {
+			ch.mu.Lock()
+			cursor := ch.cursor[s]
+			ch.mu.Unlock()
+			require.LessOrEqual(t, cursor, tp.visible(mmapq.Stream(s)))
+		}
+		require.NoError(t, tp.SetPaused(false))
+	}
+	close(quit)
+	wg.Wait()
+}
+
+// A pause that has been answered delivers nothing more.
+func TestPauseIsFinal(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 1<<30, ConsumerOptions{})
+	ch := c.Channel()
+	r.pub(t, "t", numbers(0, 20)...)
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var s Scratch
+		var run Run
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				if c.Claim(1, &s, &run) {
+					run.Release()
+					c.Expire(1 << 62)
+				}
+			}
+		}
+	})
+	depth := func() int64 {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		return ch.waiting(ch.t.visible(streamMain)) + int64(ch.side.len())
+	}
+	for range 1000 {
+		require.NoError(t, ch.SetPaused(true))
+		first := depth()
+		for range 10 {
+			require.GreaterOrEqual(t, depth(), first, "only what was in flight comes back")
+		}
+		require.NoError(t, ch.SetPaused(false))
+	}
+	close(quit)
+	wg.Wait()
+}
+
+// The side queue does not wait for positions that a pause of the topic has put out of sight.
+func TestSideQueueUnderAHeldTopic(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 1, ConsumerOptions{})
+	r.pub(t, "t", "a")
+	d := c.take(t)
+	ch := c.Channel()
+	ch.mu.Lock()
+	ch.side.push(makeKey(streamMain, ch.cursor[streamMain]-1), ch.cursor[streamMain]+5) // put back while more was visible than is now
+	ch.mu.Unlock()
+	require.NoError(t, c.Fin([]byte(d[0].id)))
+	c.EndBatch()
+	require.True(t, ch.Park(0))
+	require.Empty(t, c.take(t), "it was finished meanwhile")
+	require.False(t, ch.Park(0))
+}
+
+// Sampling discards for the channel, at first delivery from the cursor, at that of a deferred message and at a redelivery.
+func TestSampleRate(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	const n = 20000
+	c := r.sub(t, "t", "c", 1<<20, ConsumerOptions{SampleRate: 29})
+	r.pub(t, "t", numbers(0, n)...)
+	d := c.takeAll(t)
+	require.InDelta(t, 0.30*n, len(d), 0.02*n)
+	require.Equal(t, len(d), c.InFlight())
+	require.Zero(t, c.Channel().Stats().Depth)
+	c.Expire(1 << 62)
+	again := c.takeAll(t)
+	require.InDelta(t, 0.30*float64(len(d)), len(again), 0.02*n)
+	for _, x := range again {
+		require.EqualValues(t, 2, x.attempts)
+		require.NoError(t, c.Fin([]byte(x.id)))
+	}
+	c.EndBatch()
+	require.Zero(t, c.InFlight())
+	ch := c.Channel()
+	r.recl.kick(ch.t)
+	require.Eventually(t, func() bool {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		return ch.floor[streamMain] == ch.cursor[streamMain]
+	}, 5*time.Second, 5*time.Millisecond, "what was discarded holds nothing up")
+}
+
+// A channel is deleted under its consumers: the rest of their life is quiet, and a channel of the same name starts empty.
+func TestDeletedChannelUnderItsConsumers(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 5, ConsumerOptions{})
+	r.pub(t, "t", numbers(0, 10)...)
+	d := c.takeAll(t)
+	ok, err := r.LookupTopic("t").DeleteChannel("c")
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Same(t, c.Channel(), <-r.sink.gone)
+	next := r.sub(t, "t", "c", 5, ConsumerOptions{})
+	require.NotSame(t, c.Channel(), next.Channel())
+	c.SetReady(10)
+	require.Empty(t, c.take(t))
+	require.NoError(t, c.Fin([]byte(d[0].id)))
+	require.NoError(t, c.Req([]byte(d[1].id), 0, Now()))
+	require.NoError(t, c.Req([]byte(d[2].id), time.Hour, Now()))
+	c.EndBatch()
+	require.ErrorIs(t, c.Channel().SetPaused(true), ErrExiting)
+	require.ErrorIs(t, c.Channel().Empty(), ErrExiting)
+	_, err = c.Channel().AddConsumer(0, ConsumerOptions{})
+	require.ErrorIs(t, err, ErrExiting)
+	c.Close(Now())
+	require.Empty(t, next.takeAll(t))
+	r.pub(t, "t", "x")
+	require.Equal(t, []string{"x"}, bodies(next.takeAll(t)))
+}
+
+func TestConsumerLimit(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{MaxChannelConsumers: 2, MaxTopics: 1, MaxChannelsPerTopic: 1})
+	defer r.Close()
+	a := r.sub(t, "t", "c", 1, ConsumerOptions{})
+	b := r.sub(t, "t", "c", 1, ConsumerOptions{})
+	b.StartClose()
+	_, err := a.Channel().AddConsumer(0, ConsumerOptions{})
+	require.EqualError(t, err, "consumers for t:c exceeds limit of 2", "one that is closing counts")
+	b.Close(Now())
+	_, err = a.Channel().AddConsumer(0, ConsumerOptions{})
+	require.NoError(t, err)
+	_, err = r.Topic([]byte("u"))
+	require.ErrorIs(t, err, ErrTooManyTopics)
+	_, err = a.Channel().Topic().Channel([]byte("d"))
+	require.ErrorIs(t, err, ErrTooManyChannels)
+}
