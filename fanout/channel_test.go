@@ -111,7 +111,7 @@ func TestPauseIsFinal(t *testing.T) {
 		defer ch.mu.Unlock()
 		return ch.waiting(ch.t.visible(streamMain)) + int64(ch.side.len())
 	}
-	for range 1000 {
+	for range 400 {
 		require.NoError(t, ch.SetPaused(true))
 		first := depth()
 		for range 10 {

@@ -60,16 +60,9 @@ func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 	if credit == 0 {
 		return false
 	}
-	ch := c.ch
 	run.Head, run.Bytes, run.N, run.Pinned = nil, nil, 0, false
 	run.ids, run.lens = run.ids[:0], run.lens[:0]
-	ch.mu.Lock()
-	// Empty may have moved the epoch between Credit and the lock: what is claimed now is of the new one.
-	c.Refresh()
-	// Both looked at under the lock: a channel that is gone may lose its segments, a paused one delivers nothing after the answer.
-	ok := !ch.gone.Load() && !ch.paused.Load() && c.claim(credit, now, s, run)
-	ch.mu.Unlock()
-	if !ok {
+	if !c.claimLocked(credit, now, s, run) {
 		if c.dirtied {
 			c.EndBatch() // sampling discarded everything
 		}
@@ -77,6 +70,18 @@ func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 	}
 	c.messages += int64(run.N)
 	return true
+}
+
+// claimLocked takes the channel's mutex. It is given back even if a read of the mapping faults: the loop contains such a panic, and a mutex left
+// locked would stop every loop.
+func (c *Consumer) claimLocked(credit int, now int64, s *Scratch, run *Run) bool {
+	ch := c.ch
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	// Empty may have moved the epoch between Credit and the lock: what is claimed now is of the new one.
+	c.Refresh()
+	// Both looked at under the lock: a channel that is gone may lose its segments, a paused one delivers nothing after the answer.
+	return !ch.gone.Load() && !ch.paused.Load() && c.claim(credit, now, s, run)
 }
 
 // share is how many messages one claim takes when avail are there: the fair part among all ready consumers, but not less than a short run

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"maps"
 	"math/bits"
 	"slices"
@@ -43,8 +44,11 @@ type excDeadline struct {
 }
 
 func (d excDeadline) before(e excDeadline) bool {
-	return d.deadline < e.deadline || d.deadline == e.deadline && d.id < e.id
+	return d.deadline < e.deadline || d.deadline == e.deadline && byAge(d.id, e.id) < 0
 }
+
+// byAge orders ids by stream and position: the bits above them change when the node id does.
+func byAge(a, b uint64) int { return cmp.Compare(a&(keyStream|keyPos), b&(keyStream|keyPos)) }
 
 func (l *lease) addRun(id uint64, n int, now, deadline int64) {
 	if l.head > 64 && l.head > len(l.runs)/2 {
@@ -235,12 +239,12 @@ func (r *leaseRun) each(f func(id uint64)) {
 	}
 }
 
-// all takes out everything: runs in the order of their claims, then the rest by id.
+// all takes out everything: runs in the order of their claims, then the rest by age.
 func (l *lease) all(f func(id uint64)) {
 	for i := range l.runs[l.head:] {
 		l.runs[l.head+i].each(f)
 	}
-	for _, id := range slices.Sorted(maps.Keys(l.exc)) {
+	for _, id := range slices.SortedFunc(maps.Keys(l.exc), byAge) {
 		f(id)
 	}
 	l.clear()

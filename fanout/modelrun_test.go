@@ -189,6 +189,7 @@ func (s *sim) restart(clean bool) error {
 	} else {
 		s.broker.Abandon()
 	}
+	s.store.Node = (s.store.Node*31 + 7) % (mmapq.NodeMax + 1) // the host got another name
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -421,6 +422,9 @@ func TestModel(t *testing.T) {
 			store := mmapq.Options{SegmentMax: 64 << 10, Node: uint16(seed)}
 			if seed%2 == 0 {
 				store.PoolBytes = 1 // nothing is recycled
+			}
+			if seed%3 == 0 {
+				store.Sync = mmapq.SyncAlways
 			}
 			runModel(t, seed, 400, store, func() mmapq.Disk { return mmapq.NewHeapDisk() })
 		})

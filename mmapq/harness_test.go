@@ -1,6 +1,7 @@
 package mmapq
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -61,7 +62,7 @@ func topic(t testing.TB, st *Store, name string) RecoveredTopic {
 
 // makeBody returns the n-th body of a writer: any other bytes in its place are recognised by bodyOf.
 func makeBody(writer, n, size int) []byte {
-	b := fmt.Appendf(nil, "%d-%d-%d|", writer, n, size)
+	b := fmt.Appendf(make([]byte, 0, size+64), "%d-%d-%d|", writer, n, size)
 	pad := rand.New(rand.NewPCG(uint64(writer), uint64(n)))
 	for len(b) < size {
 		b = binary.LittleEndian.AppendUint64(b, pad.Uint64())
@@ -114,26 +115,30 @@ func readLog(t testing.TB, l *Log, p, limit Pos, maxN, maxBytes int) []message {
 	var list []message
 	for last := Pos(0); p < limit; {
 		r, next := l.Run(p, limit, maxN, maxBytes)
-		require.Greater(t, next, p, "a reader must get on")
+		if next <= p {
+			t.Fatalf("a reader at %d does not get on", p)
+		}
 		p = next
 		if r.N == 0 {
 			continue
 		}
-		require.LessOrEqual(t, r.N, maxN)
-		require.True(t, r.N == 1 || len(r.Bytes) <= maxBytes, "%d messages with %d bytes", r.N, len(r.Bytes))
-		require.Equal(t, next, r.First+Pos(r.N))
+		if r.N > maxN || r.N > 1 && len(r.Bytes) > maxBytes || next != r.First+Pos(r.N) || r.First <= last && last > 0 {
+			t.Fatalf("run of %d messages with %d bytes at %d, next %d, after %d", r.N, len(r.Bytes), r.First, next, last)
+		}
 		rest := r.Bytes
 		for i := range r.N {
-			at := r.First + Pos(i)
-			require.True(t, last == 0 || at > last, "position %d behind %d", at, last)
-			last = at
+			last = r.First + Pos(i)
 			n := frameLen(rest)
-			require.Equal(t, rest[:n], r.Frame(i))
-			checkFrame(t, rest[:n], IDPrefix(l.st.opts.Node, l.stream)|uint64(at))
-			list = append(list, message{at, string(rest[FrameHeader:n])})
+			if !bytes.Equal(rest[:n], r.Frame(i)) {
+				t.Fatalf("frame %d of a run does not lie where the run has it", i)
+			}
+			checkFrame(t, rest[:n], IDPrefix(l.st.opts.Node, l.stream)|uint64(last))
+			list = append(list, message{last, string(rest[FrameHeader:n])})
 			rest = rest[n:]
 		}
-		require.Empty(t, rest)
+		if len(rest) > 0 {
+			t.Fatalf("%d bytes behind the last message of a run", len(rest))
+		}
 		r.Release()
 	}
 	return list
@@ -146,11 +151,10 @@ func readAll(t testing.TB, l *Log) []message {
 
 func checkFrame(t testing.TB, frame []byte, id uint64) {
 	t.Helper()
-	if got, want := string(frame[frameID:FrameHeader]), fmt.Sprintf("%016x", id); got != want {
-		require.Equal(t, want, got, "id in the frame")
+	got, err := strconv.ParseUint(string(frame[frameID:FrameHeader]), 16, 64)
+	if err != nil || got != id || binary.BigEndian.Uint32(frame[4:]) != frameTypeNumber || binary.BigEndian.Uint16(frame[frameAttempts:]) != 1 {
+		t.Errorf("frame of %016x begins with %q", id, frame[:FrameHeader])
 	}
-	require.Equal(t, uint32(frameTypeNumber), binary.BigEndian.Uint32(frame[4:]))
-	require.Equal(t, uint16(1), binary.BigEndian.Uint16(frame[frameAttempts:]))
 }
 
 // requirePins checks that nobody forgot to let go of a segment.

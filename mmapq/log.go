@@ -96,10 +96,36 @@ func (l *Log) Append(bodies [][]byte, ts int64, due int64) (done int, end Pos, e
 // appendSome reserves room for as many bodies as the open segment takes, writes them outside the lock and commits. It returns 0 and nil after
 // it only switched to the next segment.
 func (l *Log) appendSome(bodies [][]byte, ts int64, extra entry, batch bool) (int, Pos, error) {
-	l.mu.Lock()
-	if err := l.refusal(); err != nil {
-		l.mu.Unlock()
+	r, err := l.reserve(bodies, ts)
+	if err != nil || r.n == 0 {
 		return 0, 0, err
+	}
+	l.st.sync.published(r.n)
+	err = r.seg.write(r.first, r.off, bodies[:r.n], ts, extra, batch)
+	l.finish(r.number, r.seg, r.first, uint32(r.n), err)
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.n, r.end, nil
+}
+
+// reserved is what reserve gives one writer: n entries from first on, frames from offset off on.
+type reserved struct {
+	seg    *Segment
+	number uint64 // of the reservation
+	first  uint32
+	off    uint32
+	n      int
+	end    Pos
+}
+
+// reserve takes room for as many bodies as the open segment holds, or switches to the next segment (n is 0 then). The mutex is given back even
+// if a store into the new segment's header faults.
+func (l *Log) reserve(bodies [][]byte, ts int64) (reserved, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refusal(); err != nil {
+		return reserved{}, err
 	}
 	s := l.open
 	n, size, payload := 0, 0, 0
@@ -107,34 +133,23 @@ func (l *Log) appendSome(bodies [][]byte, ts int64, extra entry, batch bool) (in
 		n, size, payload = fit(bodies, s.room())
 	}
 	if n == 0 {
-		err := l.roll(len(bodies[0]))
-		l.mu.Unlock()
-		return 0, 0, err
+		return reserved{}, l.roll(len(bodies[0]))
 	}
-	first, off := s.count, s.tail
-	s.count += uint32(n)
-	s.tail += uint32(size)
-	if first == 0 {
+	r := reserved{seg: s, number: l.firstRes + uint64(len(l.pending)), first: s.count, off: s.tail, n: n}
+	if s.count == 0 {
 		s.minTS = ts
 	}
 	s.maxTS = ts
+	s.count += uint32(n)
+	s.tail += uint32(size)
 	l.messages += uint64(n)
 	l.bytes += uint64(payload)
-	end := s.end()
-	res := l.firstRes + uint64(len(l.pending))
-	l.pending = append(l.pending, reservation{seg: s, end: end})
+	r.end = s.end()
+	l.pending = append(l.pending, reservation{seg: s, end: r.end})
 	if l.next == nil && !l.asked && s.room() < len(s.mem)/2 {
 		l.ask(0)
 	}
-	l.mu.Unlock()
-
-	l.st.sync.published(n)
-	err := s.write(first, off, bodies[:n], ts, extra, batch)
-	l.finish(res, s, first, uint32(n), err)
-	if err != nil {
-		return 0, 0, err
-	}
-	return n, end, nil
+	return r, nil
 }
 
 // refusal is why nothing can be appended now. Caller holds mu.
@@ -292,6 +307,8 @@ func (l *Log) ask(body int) {
 
 // AppendWait is Append for goroutines that may wait for the disk.
 func (l *Log) AppendWait(bodies [][]byte, ts, due int64) (Pos, error) {
+	// The caller is any goroutine; loops have set this once for themselves.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	for {
 		done, end, err := l.Append(bodies, ts, due)
 		if !errors.Is(err, ErrWouldBlock) {

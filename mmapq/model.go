@@ -14,7 +14,6 @@ type TopicMeta struct {
 	Held     bool   // nothing beyond HeldAt is visible to channels
 	HeldAt   [2]Pos // per stream; counts only while Held
 	Channels []*ChannelMeta
-	segments []segmentMeta
 	dead     [2][]posRange
 }
 

@@ -373,10 +373,14 @@ func (l *Log) Drop(from, to Pos) error {
 	return nil
 }
 
-// Close refuses further appends. The segments stay readable until Remove.
+// Close refuses further appends. The segments stay readable until Remove. The open one is sealed, so that a start after a clean stop needs not
+// scan it.
 func (l *Log) Close() {
 	l.mu.Lock()
 	l.closed = true
+	if s := l.open; s != nil && s.count > 0 && len(l.pending) == 0 && !s.sealed.Load() && !s.hasDead.Load() {
+		s.seal()
+	}
 	l.ready.Broadcast()
 	l.mu.Unlock()
 	if l.memory {

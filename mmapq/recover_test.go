@@ -294,6 +294,32 @@ func TestStartSyncsWhatItFinds(t *testing.T) {
 	require.True(t, l.Durable(l.Committed()), "the seal and the word say so")
 }
 
+// TestCleanStop: a start after it scans nothing, and nothing is at risk.
+func TestCleanStop(t *testing.T) {
+	onDisks(t, func(t *testing.T, d Disk) {
+		st := open(t, d, small)
+		_, logs := newTopic(t, st, "t")
+		newTopic(t, st, "empty")
+		want := 0
+		for range 3 {
+			appendAll(t, logs[StreamMain], makeBodies(1, 0, 100, 1000))
+			want += 100
+			for _, l := range logs {
+				l.Close()
+			}
+			_, _, err := logs[StreamMain].Append(makeBodies(1, 0, 1, 1), 1, 0)
+			require.ErrorIs(t, err, ErrExiting)
+			require.Len(t, readAll(t, logs[StreamMain]), want, "still readable")
+			require.NoError(t, st.Close())
+			st = open(t, d, small)
+			require.Zero(t, st.Recovered().Scanned)
+			logs = topic(t, st, "t").Logs
+			require.True(t, logs[StreamMain].Durable(logs[StreamMain].Committed()))
+			require.Len(t, readAll(t, logs[StreamMain]), want)
+		}
+	})
+}
+
 // TestStaleBytesCostLittle: whatever an earlier life left behind the end of a log, looking at it is bounded. Without the bound this takes hours.
 func TestStaleBytesCostLittle(t *testing.T) {
 	const size, hostile = 16 << 20, 100_000

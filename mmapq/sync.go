@@ -132,9 +132,7 @@ func (y *syncer) round() {
 	}
 	if err != nil {
 		y.st.fail(fmt.Errorf("sync: %w", err))
-	}
-	for _, l := range logs {
-		l.wakeWaiters()
+		wakeAll(logs)
 	}
 	y.last, y.endedAt = time.Since(began), time.Now()
 	y.rounds.Add(1)
@@ -250,6 +248,12 @@ func (s *Segment) bytesOf(was, n uint32) (from, end, low, high int) {
 	}
 	last := s.offset(n - 1)
 	return int(s.offset(was)), int(last) + frameLen(s.mem[last:]), s.entryAt(n - 1), s.entryAt(was) + entrySize
+}
+
+func wakeAll(logs []*Log) {
+	for _, l := range logs {
+		l.wakeWaiters()
+	}
 }
 
 func (l *Log) wakeWaiters() {
