@@ -143,6 +143,18 @@ func (ch *Channel) Empty() error {
 		ch.mu.Unlock()
 		return ErrExiting
 	}
+	ch.drop()
+	ch.mu.Unlock()
+	for _, s := range ch.states {
+		s.MarkDirty()
+	}
+	ch.changed()
+	ch.t.b.recl.kick(ch.t)
+	return nil
+}
+
+// drop is the part of Empty that happens at once. Caller holds mu.
+func (ch *Channel) drop() {
 	ch.side.clear()
 	ch.deferred.clear()
 	ch.skips = nil
@@ -153,13 +165,6 @@ func (ch *Channel) Empty() error {
 		ch.slot.SetFloor(mmapq.Stream(s), end)
 	}
 	ch.epoch.Add(1)
-	ch.mu.Unlock()
-	for _, s := range ch.states {
-		s.MarkDirty()
-	}
-	ch.changed()
-	ch.t.b.recl.kick(ch.t)
-	return nil
 }
 
 // grace tells that no lease of an earlier epoch is left: nothing below the floors is in flight. Caller holds mu.

@@ -19,20 +19,20 @@ import (
 type dueSink struct {
 	testSink
 	mu   sync.Mutex
-	rang map[*Channel]bool
+	rang map[*Channel]int64 // when, Now()
 }
 
 func (s *dueSink) WakeChannel(ch *Channel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rang[ch] = true
+	s.rang[ch] = Now()
 }
 
-func (s *dueSink) take() map[*Channel]bool {
+func (s *dueSink) take() map[*Channel]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rang := s.rang
-	s.rang = map[*Channel]bool{}
+	s.rang = map[*Channel]int64{}
 	return rang
 }
 
@@ -42,11 +42,12 @@ func TestDueTimesOfManyChannels(t *testing.T) {
 	inBubble(t, func() {
 		r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
 		defer r.Close()
-		sink := &dueSink{rang: map[*Channel]bool{}}
+		sink := &dueSink{rang: map[*Channel]int64{}}
 		r.AttachLoop(0, sink)
 		const topics, channels, messages = 20, 10, 30
 		rng := rand.New(rand.NewPCG(1, 1))
 		consumers := map[*Channel]*Consumer{}
+		time.Sleep(time.Duration(int64(time.Millisecond)-Now()%int64(time.Millisecond)) + 300*time.Microsecond) // no round time: due times are kept in ms
 		began := Now()
 		for i := range topics {
 			name := fmt.Sprint("t", i)
@@ -64,14 +65,14 @@ func TestDueTimesOfManyChannels(t *testing.T) {
 		total := 0
 		last := map[*Channel][2]int{}
 		for range 4100 {
-			for ch := range sink.take() {
+			for ch, at := range sink.take() {
 				c := consumers[ch]
 				for _, d := range c.takeAll(t) {
 					a, b, _ := strings.Cut(d.body, " ")
 					delay, _ := strconv.Atoi(a)
 					k, _ := strconv.Atoi(b)
 					require.EqualValues(t, 1, d.attempts)
-					require.GreaterOrEqual(t, Now(), began+int64(delay), "early")
+					require.GreaterOrEqual(t, at, began+int64(delay), "early")
 					require.LessOrEqual(t, Now(), began+int64(delay)+2*int64(time.Millisecond), "late")
 					was := last[ch]
 					require.LessOrEqual(t, slices.Compare(was[:], []int{delay, k}), 0, "after %v came %d %d", was, delay, k)

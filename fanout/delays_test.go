@@ -25,9 +25,8 @@ func TestRequeueDelaySurvivesCrash(t *testing.T) {
 		c = r.sub(t, "t", "c", 10, ConsumerOptions{})
 	}
 	require.EqualValues(t, 2, c.Channel().Stats().Deferred)
-	for !c.Channel().Park(0) {
+	if !c.Channel().Park(0) {
 		<-r.sink.wake
-		break
 	}
 	d := c.takeAll(t)
 	require.Equal(t, []string{"short"}, bodies(d))
@@ -65,4 +64,23 @@ func TestRotationKeepsWaitingDelays(t *testing.T) {
 	r = r.crash(t, mmapq.Options{}, Options{})
 	defer r.Close()
 	require.EqualValues(t, 100, r.sub(t, "t", "c", 1, ConsumerOptions{}).Channel().Stats().Deferred)
+}
+
+// A record that names fewer deliveries than the state is history, also when the wall clock went back and its time has not come.
+func TestDelayOfAnEarlierDeliveryIsForgotten(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	c := r.sub(t, "t", "c", 10, ConsumerOptions{})
+	r.pub(t, "t", "a")
+	d := c.take(t)
+	require.NoError(t, c.Req([]byte(d[0].id), 0, Now()))
+	require.Len(t, c.take(t), 1)
+	ch := c.Channel()
+	require.NoError(t, r.st.SaveDelay(mmapq.Delay{
+		Channel: ch.meta.ID, Stream: streamMain, Pos: ch.cursor[streamMain] - 1, Due: Now() + int64(time.Hour), Attempts: 1,
+	}))
+	r = r.crash(t, mmapq.Options{}, Options{})
+	defer r.Close()
+	d = r.sub(t, "t", "c", 10, ConsumerOptions{}).takeAll(t)
+	require.Equal(t, []string{"a"}, bodies(d))
+	require.EqualValues(t, 3, d[0].attempts)
 }

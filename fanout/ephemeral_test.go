@@ -217,3 +217,35 @@ func TestEphemeralTopicHasASuccessorAtOnce(t *testing.T) {
 	require.True(t, ok)
 	require.Same(t, next, r.LookupTopic("t#ephemeral"), "the successor stays")
 }
+
+// Segments are freed inside what is dropped, not at its edges: what stays before, between and behind is delivered.
+func TestEphemeralOverflowKeepsTheEdges(t *testing.T) {
+	inBubble(t, func() {
+		r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{SegmentMax: 64 << 10, PoolBytes: 1}, Options{MemQueueSize: 10})
+		defer r.Close()
+		c := r.sub(t, "t", "c#ephemeral", 5, ConsumerOptions{})
+		var want []string
+		number := 0
+		flood := func(n, kept int) {
+			var list []string
+			for range n {
+				list = append(list, fmt.Sprint(number, "|", strings.Repeat("x", 1000)))
+				number++
+			}
+			r.pub(t, "t", list...)
+			want = append(want, list[:kept]...)
+			c.Channel().Stats() // applies the bound
+			time.Sleep(2 * time.Second)
+		}
+		flood(150, 10)
+		for range 30 { // each time five are delivered and five more stay, in the middle of some segment
+			got := bodies(c.takeAll(t))
+			require.Equal(t, want[:5], got)
+			want = want[5:]
+			c.lease.clear() // as if finished
+			flood(41, 5)
+		}
+		c.SetReady(100)
+		require.Equal(t, want, bodies(c.takeAll(t)))
+	})
+}

@@ -34,31 +34,11 @@ func (r *Run) Release() {
 // floor, and holds the channel's mutex).
 func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
 	for {
-		p = l.skipDead(p)
-		s := l.find(p)
-		if s == nil || p >= limit {
+		s, at, end := l.seek(p, limit)
+		if s == nil {
 			return Run{}, max(p, limit)
 		}
-		p = max(p, s.base)
-		if p >= limit {
-			return Run{}, limit
-		}
-		end := min(limit, p+Pos(maxN))
-		if s.sealed.Load() {
-			if p >= s.end() {
-				return Run{}, limit // behind the last segment: nothing was committed here
-			}
-			end = min(end, s.end())
-		}
-		if stop, ok := l.deadAfter(p); ok {
-			end = min(end, stop)
-		}
-		if s.hasDead.Load() {
-			var skipped bool
-			if p, end, skipped = l.aroundDamage(s, p, end); skipped {
-				continue
-			}
-		}
+		p, end = at, min(end, at+Pos(maxN))
 		if s.unscanned {
 			var skipped bool
 			if p, end, skipped = l.check(s, p, end, maxBytes); skipped {
@@ -162,17 +142,27 @@ func (l *Log) damagedIn(s *Segment, from, to Pos) uint64 {
 // Next returns the first position at or behind p that holds a message, or limit: it jumps gaps between segments, dropped and damaged ranges.
 // end is how far messages follow without a gap. Used to walk a channel's state.
 func (l *Log) Next(p, limit Pos) (at, end Pos) {
-	for p < limit {
+	if s, at, end := l.seek(p, limit); s != nil {
+		return at, end
+	}
+	return limit, limit
+}
+
+// seek is Next that also returns the segment; nil when there is nothing left before limit.
+func (l *Log) seek(p, limit Pos) (s *Segment, at, end Pos) {
+	for {
 		p = l.skipDead(p)
 		s := l.find(p)
 		if s == nil {
-			return limit, limit
+			return nil, 0, 0
 		}
-		p = max(p, s.base)
+		if p = max(p, s.base); p >= limit {
+			return nil, 0, 0
+		}
 		end := limit
 		if s.sealed.Load() {
 			if p >= s.end() {
-				return limit, limit
+				return nil, 0, 0 // behind the last segment: nothing was committed here
 			}
 			end = min(end, s.end())
 		}
@@ -185,10 +175,6 @@ func (l *Log) Next(p, limit Pos) (at, end Pos) {
 				continue
 			}
 		}
-		if p >= limit {
-			break
-		}
-		return p, end
+		return s, p, end
 	}
-	return limit, limit
 }

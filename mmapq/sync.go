@@ -120,6 +120,9 @@ func (y *syncer) round() {
 		err = parallel(logs, func(l *Log) error { return l.syncRange() })
 	}
 	if err == nil {
+		wakeAll(logs) // publishers do not wait for what channels need
+	}
+	if err == nil {
 		err = y.st.delays.sync()
 	}
 	if err == nil && len(states) > 0 {
