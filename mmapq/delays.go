@@ -111,10 +111,7 @@ func (y *delayFile) sync() error {
 		return err
 	}
 	if err := f.Sync(); err != nil {
-		y.mu.Lock()
-		defer y.mu.Unlock()
-		y.err = fmt.Errorf("delays: %w", err)
-		return y.err
+		return y.fail(err)
 	}
 	return nil
 }
@@ -179,17 +176,8 @@ func (st *Store) DelaysOvergrown() bool {
 // removed.
 func (st *Store) RotateDelays(waiting func() []Delay) error {
 	y := st.delays
-	y.mu.Lock()
-	old := y.f
-	if old != nil {
-		y.old = append(y.old, y.gen)
-	}
-	y.f, y.off, y.gen = nil, 0, y.gen+1
-	gone := y.old[:max(0, len(y.old)-1)]
-	y.old = y.old[len(gone):]
-	y.mu.Unlock()
-	var err error
-	if list := waiting(); len(list) > 0 {
+	gone, err := y.turn()
+	if list := waiting(); err == nil && len(list) > 0 {
 		err = y.append(list...)
 	}
 	if err == nil {
@@ -198,11 +186,6 @@ func (st *Store) RotateDelays(waiting func() []Delay) error {
 	y.mu.Lock()
 	y.live = y.off
 	y.mu.Unlock()
-	if old != nil {
-		y.syncing.Lock()
-		err = errors.Join(err, old.Close())
-		y.syncing.Unlock()
-	}
 	if err != nil {
 		return fmt.Errorf("delays: %w", err)
 	}
@@ -214,6 +197,38 @@ func (st *Store) RotateDelays(waiting func() []Delay) error {
 	return nil
 }
 
+// turn syncs and closes the current file; the next record begins a new one. It returns the generations that are not needed once the new file
+// holds everything that waits.
+func (y *delayFile) turn() (gone []uint32, err error) {
+	y.syncing.Lock()
+	defer y.syncing.Unlock()
+	y.mu.Lock()
+	f, dirty := y.f, y.dirty
+	if f != nil {
+		y.old = append(y.old, y.gen)
+	}
+	y.f, y.off, y.dirty, y.gen = nil, 0, false, y.gen+1
+	gone = y.old[:max(0, len(y.old)-1)]
+	y.old = y.old[len(gone):]
+	y.mu.Unlock()
+	if f == nil {
+		return gone, nil
+	}
+	if dirty {
+		if err = f.Sync(); err != nil {
+			err = y.fail(err)
+		}
+	}
+	return gone, errors.Join(err, f.Close())
+}
+
+func (y *delayFile) fail(err error) error {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.err = fmt.Errorf("delays: %w", err)
+	return y.err
+}
+
 func (y *delayFile) close() error {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -221,6 +236,6 @@ func (y *delayFile) close() error {
 		return nil
 	}
 	err := y.f.Close()
-	y.f, y.err = nil, ErrExiting
+	y.f, y.dirty, y.err = nil, false, ErrExiting
 	return err
 }

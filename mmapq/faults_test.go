@@ -190,6 +190,10 @@ func (r *faultRun) script(always bool) {
 		switch i {
 		case 4, 16:
 			r.awaitRound()
+		case 5, 15:
+			r.tell(r.st.SaveDelay(Delay{Channel: c.ID, Pos: from, Due: 1})) // on error it holds until the next start only
+		case 11, 17:
+			r.tell(r.st.RotateDelays(func() []Delay { return []Delay{{Channel: c.ID, Pos: from, Due: 1}} }))
 		case 6, 12, 18:
 			r.free(l, states[StreamMain], end)
 		case 8:
