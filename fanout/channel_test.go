@@ -1,9 +1,11 @@
 package fanout
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +35,55 @@ func TestOnlyWhatComesBackWakes(t *testing.T) {
 	require.False(t, c.Channel().Park(0))
 	require.Equal(t, 3, c.Expire(Now()+int64(time.Hour)))
 	require.Len(t, r.sink.wake, 1)
+}
+
+// One message at a time, one consumer on one loop, and the next message only when that one is finished, at any point of the loop's way to sleep:
+// nothing makes good a wake-up that is lost between "nothing there" and "wake me".
+func TestParkLosesNoWakeUp(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 1, ConsumerOptions{})
+	var finished atomic.Int64
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		f := feed{c: c}
+		for {
+			switch n := f.claim(); {
+			case n > 0:
+				if err := f.finish(n); err != nil {
+					t.Error(err)
+				}
+				finished.Add(int64(n))
+			case !c.Channel().Park(0):
+				select {
+				case <-quit:
+					return
+				case <-r.sink.wake:
+				}
+			}
+		}
+	})
+	rng := rand.New(rand.NewPCG(9, 9))
+	body := [][]byte{[]byte("x")}
+	for n := int64(1); n <= 60000 && !t.Failed(); n++ {
+		_, err := c.Channel().Topic().PublishWait(body)
+		require.NoError(t, err)
+		for spins := 0; finished.Load() < n; spins++ {
+			if spins%64 == 63 {
+				runtime.Gosched()
+			}
+			if spins == 1<<27 {
+				t.Errorf("nobody came for message %d", n)
+				break
+			}
+		}
+		for range rng.IntN(300) {
+			_ = finished.Load()
+		}
+	}
+	close(quit)
+	wg.Wait()
 }
 
 // When the topic is paused nothing beyond its hold is visible, and no cursor is beyond it: else Empty of the topic would drop what is in flight.

@@ -8,8 +8,8 @@ import (
 	"github.com/nsqloop/nsqloop/mmapq"
 )
 
-// dueHeap holds a channel's deferred messages, 16 bytes each, earliest first (a binary heap). Guarded by the channel's mutex.
-type dueHeap struct{ list []dueEntry }
+// dueHeap holds a channel's deferred messages, 16 bytes each, earliest first. Guarded by the channel's mutex.
+type dueHeap struct{ list minHeap[dueEntry] }
 
 type dueEntry struct {
 	due int64 // Now() nanoseconds
@@ -23,41 +23,14 @@ func (h *dueHeap) len() int { return len(h.list) }
 
 func (h *dueHeap) clear() { h.list = nil }
 
-func (h *dueHeap) push(e dueEntry) {
-	h.list = append(h.list, e)
-	for i := len(h.list) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !h.list[i].before(h.list[up]) {
-			return
-		}
-		h.list[up], h.list[i] = h.list[i], h.list[up]
-		i = up
-	}
-}
+func (h *dueHeap) push(e dueEntry) { h.list.push(e) }
 
 func (h *dueHeap) pop() dueEntry {
-	top := h.list[0]
-	n := len(h.list) - 1
-	h.list[0] = h.list[n]
-	h.list = h.list[:n]
-	for i := 0; ; {
-		small := 2*i + 1
-		if small >= n {
-			break
-		}
-		if r := small + 1; r < n && h.list[r].before(h.list[small]) {
-			small = r
-		}
-		if !h.list[small].before(h.list[i]) {
-			break
-		}
-		h.list[i], h.list[small] = h.list[small], h.list[i]
-		i = small
+	e := h.list.pop()
+	if len(h.list) == 0 {
+		h.list = nil // it may have been large
 	}
-	if n == 0 {
-		h.list = nil
-	}
-	return top
+	return e
 }
 
 func (h *dueHeap) holds(s mmapq.Stream, p mmapq.Pos) bool {
@@ -140,7 +113,7 @@ func (ch *Channel) fall(now int64) {
 // dueClock is one goroutine that sleeps until the earliest due time of any channel.
 type dueClock struct {
 	mu   sync.Mutex
-	heap []clockEntry // by due, a binary heap kept sorted by insertion: channels are few compared to messages
+	heap minHeap[clockEntry]
 	bell chan struct{}
 	quit chan struct{}
 	wg   sync.WaitGroup
@@ -150,6 +123,8 @@ type clockEntry struct {
 	due int64
 	ch  *Channel
 }
+
+func (e clockEntry) before(f clockEntry) bool { return e.due < f.due }
 
 func newDueClock() *dueClock {
 	return &dueClock{bell: make(chan struct{}, 1), quit: make(chan struct{})}
@@ -165,14 +140,8 @@ func (k *dueClock) stop() {
 // add remembers that ch has something due. Caller holds ch.mu.
 func (k *dueClock) add(due int64, ch *Channel) {
 	k.mu.Lock()
-	i := len(k.heap)
-	k.heap = append(k.heap, clockEntry{due, ch})
-	for i > 0 && k.heap[(i-1)/2].due > due {
-		k.heap[i] = k.heap[(i-1)/2]
-		i = (i - 1) / 2
-	}
-	k.heap[i] = clockEntry{due, ch}
-	first := i == 0
+	k.heap.push(clockEntry{due, ch})
+	first := k.heap[0].due == due
 	k.mu.Unlock()
 	if first {
 		select {
@@ -189,33 +158,10 @@ func (k *dueClock) take(now int64) (ch *Channel, wait time.Duration) {
 	if len(k.heap) == 0 {
 		return nil, time.Hour
 	}
-	top := k.heap[0]
-	if top.due > now {
-		return nil, time.Duration(top.due - now)
+	if due := k.heap[0].due; due > now {
+		return nil, time.Duration(due - now)
 	}
-	n := len(k.heap) - 1
-	e := k.heap[n]
-	k.heap[n] = clockEntry{}
-	k.heap = k.heap[:n]
-	i := 0
-	for {
-		small := 2*i + 1
-		if small >= n {
-			break
-		}
-		if r := small + 1; r < n && k.heap[r].due < k.heap[small].due {
-			small = r
-		}
-		if e.due <= k.heap[small].due {
-			break
-		}
-		k.heap[i] = k.heap[small]
-		i = small
-	}
-	if n > 0 {
-		k.heap[i] = e
-	}
-	return top.ch, 0
+	return k.heap.pop().ch, 0
 }
 
 func (k *dueClock) run() {

@@ -21,7 +21,7 @@ type lease struct {
 	held  int
 
 	exc   map[uint64]excEntry
-	order []excDeadline // binary heap; entries whose message moved on are skipped when they surface
+	order minHeap[excDeadline] // entries whose message moved on are skipped when they surface
 }
 
 const runMax = 256
@@ -157,38 +157,11 @@ func (l *lease) addExc(id uint64, delivered, deadline int64) {
 		// Mostly deadlines of messages that moved on (a client that touches all the time): start over from what is held.
 		l.order = l.order[:0]
 		for id, e := range l.exc {
-			l.pushOrder(excDeadline{e.deadline, id})
+			l.order.push(excDeadline{e.deadline, id})
 		}
 		return
 	}
-	l.pushOrder(excDeadline{deadline, id})
-}
-
-func (l *lease) pushOrder(d excDeadline) {
-	l.order = append(l.order, d)
-	for i := len(l.order) - 1; i > 0 && l.order[i].before(l.order[(i-1)/2]); i = (i - 1) / 2 {
-		l.order[i], l.order[(i-1)/2] = l.order[(i-1)/2], l.order[i]
-	}
-}
-
-func (l *lease) popOrder() {
-	n := len(l.order) - 1
-	l.order[0] = l.order[n]
-	l.order = l.order[:n]
-	for i := 0; ; {
-		small := 2*i + 1
-		if small >= n {
-			break
-		}
-		if r := small + 1; r < n && l.order[r].before(l.order[small]) {
-			small = r
-		}
-		if !l.order[small].before(l.order[i]) {
-			break
-		}
-		l.order[i], l.order[small] = l.order[small], l.order[i]
-		i = small
-	}
+	l.order.push(excDeadline{deadline, id})
 }
 
 // nextDeadline is the earliest deadline, 0 when nothing is held.
@@ -205,7 +178,7 @@ func (l *lease) nextDeadline() int64 {
 			}
 			break
 		}
-		l.popOrder()
+		l.order.pop()
 	}
 	return next
 }
@@ -222,7 +195,7 @@ func (l *lease) expired(now int64, f func(id uint64)) {
 	}
 	for len(l.order) > 0 && l.order[0].deadline <= now {
 		top := l.order[0]
-		l.popOrder()
+		l.order.pop()
 		if e, ok := l.exc[top.id]; ok && e.deadline == top.deadline {
 			delete(l.exc, top.id)
 			l.held--

@@ -129,3 +129,25 @@ func TestDeletedLeavesNothing(t *testing.T) {
 		}
 	})
 }
+
+// All that was stored is dropped and freed, and no channel that is on the disk remembers where it was: what is published after the next start
+// must not lie where the dropped range is recorded.
+func TestDroppedPositionsAreNotUsedAgain(t *testing.T) {
+	inBubble(t, func() {
+		disk := mmapq.NewHeapDisk()
+		r := openRig(t, disk, smallSegments, Options{})
+		r.pub(t, "t", "dropped")
+		r = r.crash(t, smallSegments, Options{}) // nothing is appended behind what was recovered
+		require.NoError(t, r.LookupTopic("t").Empty())
+		_, err := r.LookupTopic("t").Channel([]byte("c#ephemeral")) // opens the topic
+		require.NoError(t, err)
+		time.Sleep(3 * time.Second)
+		require.Empty(t, segmentFiles(t, disk))
+		r = r.crash(t, smallSegments, Options{})
+		r.pub(t, "t", "kept")
+		r = r.crash(t, smallSegments, Options{})
+		defer r.Close()
+		require.EqualValues(t, 1, r.LookupTopic("t").Stats().Depth)
+		require.Equal(t, []string{"kept"}, bodies(r.sub(t, "t", "c", 10, ConsumerOptions{}).takeAll(t)))
+	})
+}

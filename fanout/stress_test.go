@@ -256,29 +256,6 @@ func TestStressNoWakeUpIsLost(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// One message at a time, and the next only when every channel has finished it: a wake-up lost between "nothing there" and "wake me" is not made
-// good by the next publish.
-func TestStressPingPong(t *testing.T) {
-	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
-	rounds := 15000
-	r.pub(t, "plain")
-	tp := r.LookupTopic("plain")
-	ch, err := tp.Channel([]byte("a"))
-	require.NoError(t, err)
-	l, stop := startStress(t, r.Broker, []stressPlan{{topic: "plain", channel: "a", rdy: 10}})
-	rng := rand.New(rand.NewPCG(9, 9))
-	for n := 0; n < rounds && !t.Failed(); n++ {
-		_, err := tp.PublishWait([][]byte{stressBody(n)})
-		require.NoError(t, err)
-		l.await(ch, n+1)
-		for range rng.IntN(400) { // meet the loops at any point of their way to sleep
-			_ = ch.hungry.Load()
-		}
-	}
-	stop()
-	require.NoError(t, r.Close())
-}
-
 // Everything that a client can do to a message, with restarts of connections and pauses; nothing is lost, nothing comes twice at once or after
 // its FIN.
 func TestStressKeepsEveryMessage(t *testing.T) {
