@@ -86,6 +86,23 @@ func TestParkLosesNoWakeUp(t *testing.T) {
 	wg.Wait()
 }
 
+// Park looks whether there is something only after it has asked to be woken, else what comes in between wakes nobody.
+func TestParkAsksBeforeItLooks(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	ch := r.sub(t, "t", "c", 1, ConsumerOptions{}).Channel()
+	ch.mu.Lock() // it cannot look
+	parked := make(chan bool)
+	go func() { parked <- ch.Park(0) }()
+	for deadline := time.Now().Add(10 * time.Second); ch.hungry.Load() == 0 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	asked := ch.hungry.Load()
+	ch.mu.Unlock()
+	require.False(t, <-parked)
+	require.EqualValues(t, 1, asked)
+}
+
 // When the topic is paused nothing beyond its hold is visible, and no cursor is beyond it: else Empty of the topic would drop what is in flight.
 func TestPauseHoldsBehindEveryCursor(t *testing.T) {
 	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})

@@ -119,6 +119,7 @@ func TestDeletedLeavesNothing(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.NotEmpty(t, segmentFiles(t, disk), "a run is still being written")
 		require.Equal(t, byte('|'), run.Bytes[35])
+		require.NoError(t, c.Fin(run.Bytes[18:34]), "its state is still there")
 		run.Release()
 		c.Close(Now())
 		time.Sleep(2 * time.Second)

@@ -101,7 +101,7 @@ func runStateModel(t *testing.T, st *Store, r *rand.Rand, name string, base Pos)
 		switch op := r.IntN(100); {
 		case op < 15: // claim a run
 			at, end := l.Next(cursor, l.Committed())
-			n := int(min(end-at, Pos(1+r.IntN(2000))))
+			n := int(min(end-at, Pos(1+r.IntN(6000))))
 			if at < end {
 				s.Ensure(at, n)
 				cursor = at + Pos(n)
@@ -128,7 +128,18 @@ func runStateModel(t *testing.T, st *Store, r *rand.Rand, name string, base Pos)
 			require.Equal(t, m.words[p], s.Get(p))
 			at, end := l.Next(p, cursor)
 			require.Equal(t, m.unfinished(at, end), s.Unfinished(at, end))
-		case op < 96: // raise the floor
+		case op < 96: // raise the floor, often over all that was claimed
+			for at := m.floor; op < 94 && at < cursor-min(cursor, Pos(r.IntN(1000))); {
+				var end Pos
+				if at, end = l.Next(at, cursor); at >= cursor {
+					break
+				}
+				for ; at < end; at++ {
+					if m.finish(at) != s.Finish(at) {
+						t.Fatalf("finish %d", at)
+					}
+				}
+			}
 			for m.floor < cursor {
 				at, end := l.Next(m.floor, cursor)
 				if m.floor = m.unfinished(at, end); m.floor < end {

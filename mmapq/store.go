@@ -201,11 +201,13 @@ func (st *Store) newLog(t *TopicMeta, stream Stream, memory bool) *Log {
 
 var epoch2020 = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
+// firstPosition is where a topic that is made us microseconds after 2020 begins. A clock that is not set, or set to nonsense, does not leave the
+// 52 bits that a position has.
+func firstPosition(us int64) Pos { return Pos(min(max(us, 1), int64(posMask/2))) }
+
 // CreateTopic records a new topic. memory: an ephemeral one, of which nothing reaches the disk.
 func (st *Store) CreateTopic(name string, memory bool) (TopicMeta, [2]*Log, error) {
-	// A clock that is not set, or set to nonsense, must not leave the 52 bits that a position has.
-	clock := min(max(time.Now().UnixMicro()-epoch2020, 1), int64(posMask/2))
-	base := max(Pos(clock), st.man.floor(0))
+	base := max(firstPosition(time.Now().UnixMicro()-epoch2020), st.man.floor(0))
 	start := [2]Pos{base, base}
 	t := &TopicMeta{ID: st.newID(), Name: name, Base: start, Held: true, HeldAt: start}
 	if !memory {

@@ -92,9 +92,9 @@ func (d *daemon) openData() error {
 	if err != nil {
 		return fmt.Errorf("failed to open data-path %s - %w", d.dir(), err)
 	}
-	if r := d.broker.Recovered(); r.Damaged > 0 || r.TornBytes > 0 || r.Scanned > 0 {
-		d.log.Warnf("NSQ: recovered after an unclean stop: %d of %d segments scanned with %d messages, %d damaged messages left out, %d bytes cut off the manifest",
-			r.Scanned, r.Segments, r.Messages, r.Damaged, r.TornBytes)
+	if r := d.broker.Recovered(); r.Damaged > 0 || r.TornBytes > 0 || r.LostBytes > 0 || r.Scanned > 0 {
+		d.log.Warnf("NSQ: recovered after an unclean stop: %d of %d segments scanned with %d messages, %d damaged messages left out, %d bytes cut off the manifest, %d bytes of it damaged",
+			r.Scanned, r.Segments, r.Messages, r.Damaged, r.TornBytes, r.LostBytes)
 	}
 	if err := recreate(d.broker, inherited, d.log); err != nil {
 		return fmt.Errorf("failed to load metadata - %w", err)
