@@ -34,7 +34,7 @@ const MaxLoops = 64
 type Options struct {
 	MsgTimeout          time.Duration // default of a consumer that asks for none; 60 s
 	MaxMsgTimeout       time.Duration // bound of TOUCH; 15 min
-	MemQueueSize        int64         // bound of ephemeral channels; what depth reporting calls memory
+	MemQueueSize        int64         // bound of ephemeral topics and channels, 0 too; what depth reporting calls memory
 	MaxTopics           int
 	MaxChannelsPerTopic int
 	MaxChannelConsumers int
@@ -128,13 +128,14 @@ func (b *Broker) Topic(name []byte) (*Topic, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t := b.topics[string(name)]; t != nil && !t.replaceable() {
-		return t, nil
+	old := b.topics[string(name)]
+	if old != nil && !old.replaceable() {
+		return old, nil
 	}
 	if b.closed {
 		return nil, ErrExiting
 	}
-	if n := b.opts.MaxTopics; n > 0 && len(b.topics) >= n {
+	if n := b.opts.MaxTopics; n > 0 && old == nil && len(b.topics) >= n {
 		return nil, ErrTooManyTopics
 	}
 	ephemeral := codec.IsEphemeral(name)

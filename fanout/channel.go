@@ -41,7 +41,6 @@ type Channel struct {
 	arrived   uint64 // deferred messages taken over since start
 	startOrd  uint64 // ordinal of the main stream when counting began
 	skips     []skipRange
-	released  [2]mmapq.Pos // floor of the last call of ReleaseState; reclaimer
 }
 
 func newChannel(t *Topic, meta mmapq.ChannelMeta, ephemeral bool, slot *mmapq.ChannelSlot, states [2]*mmapq.State, floor, cursor [2]mmapq.Pos) *Channel {

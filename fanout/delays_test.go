@@ -84,3 +84,15 @@ func TestDelayOfAnEarlierDeliveryIsForgotten(t *testing.T) {
 	require.Equal(t, []string{"a"}, bodies(d))
 	require.EqualValues(t, 3, d[0].attempts)
 }
+
+// The file of delays is begun anew when nothing waits any more, right after something was written to it.
+func TestRotationWithNothingWaiting(t *testing.T) {
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+	defer r.Close()
+	c := r.sub(t, "t", "c", 10, ConsumerOptions{})
+	r.pub(t, "t", "a")
+	d := c.take(t)
+	require.NoError(t, c.Req([]byte(d[0].id), time.Hour, Now()))
+	require.NoError(t, c.Channel().Empty())
+	require.NoError(t, r.st.RotateDelays(r.waitingDelays))
+}

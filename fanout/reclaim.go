@@ -167,9 +167,6 @@ func (r *reclaimer) pass(t *Topic) {
 	}
 }
 
-// stateWindow is how many positions share one window of a channel's state: nothing smaller can be released.
-const stateWindow = 1 << 17
-
 // raiseFloor moves the floor of stream s over everything finished and returns it.
 func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 	l := ch.t.logs[s]
@@ -198,12 +195,10 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 		ch.floor[s] = floor
 		ch.slot.SetFloor(s, floor)
 	}
-	// Only when a window may have become free: ReleaseState may wait for a sync, and the loops for this mutex.
-	if ch.released[s]/stateWindow != ch.floor[s]/stateWindow && ch.grace() && !ch.gone.Load() {
+	if ch.grace() && !ch.gone.Load() {
 		if err := ch.t.b.st.ReleaseState(ch.states[s], ch.floor[s]); err != nil {
 			ch.t.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
 		}
-		ch.released[s] = ch.floor[s]
 	}
 	return ch.floor[s]
 }
