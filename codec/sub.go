@@ -29,11 +29,6 @@ var errSubNoHeartbeats = invalid("cannot SUB with heartbeats disabled")
 // SubFailed is the refusal of a SUB by the broker: "exiting", "to deleted topic/channel", or the disk's error.
 func SubFailed(reason string) *Error { return fatal(CodeSubFailed, "SUB failed "+reason) }
 
-// SubTooManyConsumers is the refusal of a SUB to a channel that has limit consumers.
-func SubTooManyConsumers(topic, channel []byte, limit int64) *Error {
-	return SubFailed("consumers for " + string(topic) + ":" + string(channel) + " exceeds limit of " + itoa(limit))
-}
-
 // AppendSub appends a SUB.
 func AppendSub(dst []byte, topic, channel string) []byte {
 	dst = append(append(append(dst, "SUB "...), topic...), ' ')

@@ -30,7 +30,5 @@ func TestSub_Bytes(t *testing.T) {
 
 func TestSub_Failed(t *testing.T) {
 	require.Equal(t, "E_SUB_FAILED SUB failed exiting", SubFailed("exiting").Error())
-	require.Equal(t, "E_SUB_FAILED SUB failed consumers for t:c exceeds limit of 3",
-		SubTooManyConsumers([]byte("t"), []byte("c"), 3).Error())
 	require.True(t, SubFailed("exiting").Fatal)
 }

@@ -79,6 +79,9 @@ func (r *rig) sub(t *testing.T, topic, channel string, rdy int64, opts ConsumerO
 	return c
 }
 
+// attemptsOf reads the attempts of a frame.
+func attemptsOf(frame []byte) uint16 { return binary.BigEndian.Uint16(frame[16:]) }
+
 type delivery struct {
 	id       string
 	attempts uint16

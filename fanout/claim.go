@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 
 	"github.com/nsqloop/nsqloop/codec"
@@ -237,6 +236,3 @@ func (ch *Channel) countDelivery(k sideKey) (uint16, bool) {
 	}
 	return n, st.SetAttempts(k.pos(), n)
 }
-
-// attemptsOf reads the attempts of a frame, for tests.
-func attemptsOf(frame []byte) uint16 { return binary.BigEndian.Uint16(frame[16:]) }

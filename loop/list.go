@@ -22,9 +22,6 @@ type connList struct {
 	size        int
 }
 
-// has tells whether c is on this very list.
-func (l *connList) has(c *conn) bool { return c.links[l.kind].in == l }
-
 // pushBack reports false when c is on a list of this kind already.
 func (l *connList) pushBack(c *conn) bool {
 	link := &c.links[l.kind]

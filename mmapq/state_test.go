@@ -89,13 +89,11 @@ func runStateModel(t *testing.T, st *Store, r *rand.Rand, name string, base Pos)
 	m := &stateModel{words: map[Pos]uint16{}, floor: base}
 	cursor := base
 	pick := func() Pos { // a position that has a word: claimed and not below the floor
-		for {
-			p := m.floor + Pos(r.Uint64N(uint64(max(cursor-m.floor, 1))))
-			if at, _ := l.Next(p, cursor); at < cursor {
-				return at
-			}
-			return m.floor
+		p := m.floor + Pos(r.Uint64N(uint64(max(cursor-m.floor, 1))))
+		if at, _ := l.Next(p, cursor); at < cursor {
+			return at
 		}
+		return m.floor
 	}
 	for range 1500 {
 		switch op := r.IntN(100); {
