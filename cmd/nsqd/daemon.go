@@ -33,6 +33,7 @@ type daemon struct {
 	kept      bool // the keeper has been started
 	tcp       *loop.Server
 	http      *httpapi.Server // nil when --http-address is empty
+	statsd    *httpapi.Statsd // nil without --statsd-address
 }
 
 // start brings the daemon up. The error is the text of the FATAL line; what was started before it is for stop to end.
@@ -52,6 +53,7 @@ func (d *daemon) start() error {
 	if err := d.listen(); err != nil {
 		return fmt.Errorf("failed to instantiate nsqd - %w", err)
 	}
+	d.startStatsd()
 	return nil
 }
 
@@ -161,6 +163,9 @@ func (d *daemon) ended() <-chan struct{} {
 // stop ends everything: clients first, then what they talked to.
 func (d *daemon) stop() error {
 	var errs []error
+	if d.statsd != nil {
+		d.statsd.Stop()
+	}
 	if d.tcp != nil {
 		errs = append(errs, d.tcp.Stop())
 	}

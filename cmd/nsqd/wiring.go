@@ -104,6 +104,19 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 	}
 }
 
+// startStatsd begins to push figures, if somebody wants them. Called after Bound: the prefix contains this node's address.
+func (d *daemon) startStatsd() {
+	o := d.o
+	if o.StatsdAddress == "" {
+		return
+	}
+	d.statsd = httpapi.NewStatsd(httpapi.StatsdOptions{
+		Broker: d.broker, Log: d.log, Address: o.StatsdAddress, Prefix: o.StatsdPrefix, Interval: o.StatsdInterval,
+		PacketSize: o.StatsdUDPPacketSize, MemStats: o.StatsdMemStats, ExcludeEphemeral: o.StatsdExcludeEphemeral,
+	})
+	d.statsd.Start()
+}
+
 // config answers GET /config: the level as it is now, the rest as it was given.
 func (d *daemon) config(key string) (any, bool) {
 	if key == "log_level" {

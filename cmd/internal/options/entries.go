@@ -103,7 +103,7 @@ func (o *Nsqd) clientEntries() []entry {
 
 func (o *Nsqd) reportEntries() []entry {
 	return []entry{
-		{"statsd-address", "", &o.StatsdAddress, absent, "UDP address that receives statsd metrics; empty = off"},
+		{"statsd-address", "", &o.StatsdAddress, built, "UDP address that receives statsd metrics; empty = off"},
 		{"statsd-prefix", "", &o.StatsdPrefix, built, "prefix of metric names; %s becomes this node's address"},
 		{"statsd-interval", "", &o.StatsdInterval, built, "time between pushes"},
 		{"statsd-mem-stats", "", &o.StatsdMemStats, built, "push memory figures too"},

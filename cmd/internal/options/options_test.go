@@ -270,9 +270,11 @@ func TestValidate(t *testing.T) {
 		{"-max-msg-size 0", "--max-msg-size must be at least 1"},
 		{"-loops -1", "--loops must be at least 0"},
 		{"-sync-timeout 0s", "--sync-timeout must be positive"},
+		{"-statsd-interval 0s", "--statsd-interval must be positive"},
+		{"-statsd-udp-packet-size 0", "--statsd-udp-packet-size must be at least 1"},
 		{"-magic-timeout -1s", "--magic-timeout must not be negative"},
 	}
-	for _, flag := range []string{"-lookupd-tcp-address a", "-auth-http-address a", "-auth-http-request-method post", "-statsd-address a:1",
+	for _, flag := range []string{"-lookupd-tcp-address a", "-auth-http-address a", "-auth-http-request-method post",
 		"-e2e-processing-latency-percentile 0.5", "-tls-cert a", "-tls-key a", "-tls-root-ca-file a", "-tls-min-version tls1.2",
 		"-max-tls-handshakes 2", "-metrics-max-series 5", "-verify d"} {
 		cases = append(cases, struct{ args, want string }{flag, "-" + strings.Fields(flag)[0] + " is not supported yet by this version"})

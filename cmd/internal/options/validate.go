@@ -50,6 +50,7 @@ func (o *Nsqd) validateOwn() error {
 		{"max-connections", int64(o.MaxConnections), 0},
 		{"max-topics", int64(o.MaxTopics), 1},
 		{"max-channels-per-topic", int64(o.MaxChannelsPerTopic), 1},
+		{"statsd-udp-packet-size", int64(o.StatsdUDPPacketSize), 1},
 	}
 	for _, c := range atLeast {
 		if c.got < c.min {
@@ -58,6 +59,9 @@ func (o *Nsqd) validateOwn() error {
 	}
 	if o.SyncTimeout <= 0 {
 		return fmt.Errorf("--sync-timeout must be positive")
+	}
+	if o.StatsdInterval <= 0 {
+		return fmt.Errorf("--statsd-interval must be positive")
 	}
 	if o.MagicTimeout < 0 {
 		return fmt.Errorf("--magic-timeout must not be negative")
