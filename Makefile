@@ -44,9 +44,9 @@ fuzz:
 	  done; \
 	done
 
-# SIGKILL under load, N rounds; the ledger decides.
+# SIGKILL under load, N rounds, half of them at a named point of the daemon (a second binary, built with the tag crashpoints); the ledger decides.
 crash: build
-	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5
+	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -restart 1s
 
 # The rigs must catch planted bugs.
 mutants:

@@ -161,6 +161,7 @@ func (ch *Channel) drop() {
 		end := max(ch.cursor[s], ch.t.visible(mmapq.Stream(s)))
 		ch.cursor[s], ch.floor[s] = end, end
 		ch.slot.SetCursor(mmapq.Stream(s), end)
+		mmapq.AtPoint(mmapq.PointEmpty)
 		ch.slot.SetFloor(mmapq.Stream(s), end)
 	}
 	ch.epoch.Add(1)

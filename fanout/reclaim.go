@@ -192,6 +192,7 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.epoch.Load() == epoch && floor > ch.floor[s] {
+		mmapq.AtPoint(mmapq.PointFloor)
 		ch.floor[s] = floor
 		ch.slot.SetFloor(s, floor)
 	}

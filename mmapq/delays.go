@@ -95,6 +95,7 @@ func (y *delayFile) append(list ...Delay) error {
 	if _, err := y.f.WriteAt(y.buf, y.off); err != nil {
 		return err // what a short write left is overwritten by the next record
 	}
+	AtPoint(PointDelay)
 	y.off += int64(len(y.buf))
 	y.dirty = true
 	return nil
@@ -177,6 +178,7 @@ func (st *Store) DelaysOvergrown() bool {
 func (st *Store) RotateDelays(waiting func() []Delay) error {
 	y := st.delays
 	gone, err := y.turn()
+	AtPoint(PointDelaysRotate)
 	if list := waiting(); err == nil && len(list) > 0 {
 		err = y.append(list...)
 	}
@@ -189,6 +191,7 @@ func (st *Store) RotateDelays(waiting func() []Delay) error {
 	if err != nil {
 		return fmt.Errorf("delays: %w", err)
 	}
+	AtPoint(PointDelaysRotated)
 	for _, gen := range gone {
 		if err := st.disk.Remove(delayName(gen)); err != nil && !isNotExist(err) {
 			return err

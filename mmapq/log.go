@@ -264,6 +264,7 @@ func (l *Log) roll(body int) error {
 	if l.open != nil {
 		l.open.seal()
 	}
+	AtPoint(PointSeal)
 	l.activate(l.next)
 	l.next = nil
 	return nil
@@ -281,6 +282,7 @@ func (l *Log) activate(s *Segment) {
 		node: l.st.opts.Node, stream: l.stream, topicID: l.topicID, seq: s.seq,
 		base: s.base, baseOrd: s.baseOrd, salt: s.salt, size: uint64(len(s.mem)),
 	})
+	AtPoint(PointActivate)
 	old := *l.segs.Load()
 	list := make([]*Segment, len(old), len(old)+1)
 	copy(list, old)

@@ -131,10 +131,12 @@ func (m *manifest) append(recs ...record) error {
 		}
 		m.buf = frameRecord(m.buf, m.salt, m.number+uint64(i), r)
 	}
+	AtPoint(PointManifest)
 	if _, err := m.f.WriteAt(m.buf, m.off); err != nil {
 		// What a short write left behind is overwritten by the next append, which starts at the same offset.
 		return fmt.Errorf("manifest: %w", err)
 	}
+	AtPoint(PointManifestDone)
 	m.off += int64(len(m.buf))
 	m.number += uint64(len(recs))
 	m.dirty = true
@@ -256,9 +258,11 @@ func (m *manifest) replace(buf []byte) (File, error) {
 	if _, err = f.WriteAt(buf, 0); err == nil {
 		err = f.Sync()
 	}
+	AtPoint(PointRewrite)
 	if err == nil {
 		err = m.disk.Rename(manifestTemp, ManifestName)
 	}
+	AtPoint(PointRewritten)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

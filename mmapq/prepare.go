@@ -221,6 +221,7 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, erro
 			return nil, err
 		}
 	}
+	AtPoint(PointRecycle)
 	meta := segmentMeta{slot: sl.id, topic: l.topicID, stream: l.stream, seq: seq, salt: s.salt, size: uint64(size)}
 	if err := st.man.append(meta.record()); err != nil {
 		if !st.pool.put(sl, st.opts.PoolBytes) {
@@ -275,6 +276,7 @@ func (st *Store) freeSegments(l *Log, segs []*Segment) {
 		}
 		recs = append(recs, r)
 	}
+	AtPoint(PointFree)
 	err := st.man.append(recs...)
 	if err == nil {
 		// A freed slot may be overwritten only when a power cut cannot bring its old owner back.
@@ -290,6 +292,7 @@ func (st *Store) freeSegments(l *Log, segs []*Segment) {
 		}
 		return
 	}
+	AtPoint(PointFreed)
 	for _, s := range segs {
 		if !st.pool.put(s.slot, st.opts.PoolBytes) {
 			st.dropSlot(s.slot)

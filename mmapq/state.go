@@ -110,6 +110,7 @@ func (s *State) addWindow(w uint64, need int) *stateWindow {
 		win.m = &Mapping{Mem: alignedBytes(stateBytes)}
 		win.alloc.Store(stateBytes)
 	} else {
+		AtPoint(PointState)
 		alloc := allocTarget(0, need)
 		m, err := s.st.disk.MapWindow(s.name, int64(w)*stateBytes, stateBytes, alloc)
 		s.st.newFiles.Store(true) // the first window makes the file
@@ -147,6 +148,7 @@ func (s *State) putWindow(w uint64, win *stateWindow) {
 func (s *State) growWindow(w uint64, win *stateWindow, need int) {
 	have := int(win.alloc.Load())
 	to := allocTarget(have, need)
+	AtPoint(PointState)
 	if err := s.st.disk.GrowWindow(s.name, int64(w)*stateBytes, have, to); err != nil {
 		s.toHeap(win, err)
 		return
@@ -303,6 +305,7 @@ func (s *State) Release(floor Pos) error {
 			return err
 		}
 		if s.name != "" && w.alloc.Load() > 0 {
+			AtPoint(PointPunch)
 			if err := s.st.disk.Punch(s.name, int64(old.low+uint64(i))*stateBytes, stateBytes); err != nil {
 				return err
 			}

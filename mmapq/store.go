@@ -112,6 +112,7 @@ func (st *Store) load() error {
 	if err := st.man.rewrite(); err != nil {
 		return err
 	}
+	AtPoint(PointRecover)
 	if err := st.recoverLogs(); err != nil {
 		return err
 	}
@@ -223,6 +224,7 @@ func (st *Store) SaveTopic(t TopicMeta) error { return st.man.append(t.stateReco
 
 // DeleteTopic records that a topic is gone and that no later topic may use its positions, and makes that durable.
 func (st *Store) DeleteTopic(t TopicMeta, logs [2]*Log) error {
+	AtPoint(PointTopicGone)
 	top := max(logs[0].top(), logs[1].top()) + positionJump
 	if err := st.man.append(record{kind: recFloor, a: uint64(top)}, record{kind: recTopicGone, id: t.ID}); err != nil {
 		return err
@@ -312,6 +314,7 @@ func (st *Store) DropChannel(slot *ChannelSlot, states [2]*State, memory bool) e
 				return errors.Join(err, states[0].Close(), states[1].Close())
 			}
 		}
+		AtPoint(PointChannelGone)
 		st.table.give(slot)
 	}
 	return errors.Join(states[0].Remove(), states[1].Remove())
@@ -424,6 +427,7 @@ func (st *Store) stopBackground() {
 // Close syncs everything and lets go of the directory. No other method may run or follow.
 func (st *Store) Close() error {
 	st.stopBackground()
+	AtPoint(PointClose)
 	st.sync.round()
 	err := st.Failed()
 	if err == nil {

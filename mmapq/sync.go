@@ -104,6 +104,7 @@ func (y *syncer) pause() bool {
 // round syncs all that was dirty when it began.
 func (y *syncer) round() {
 	began := time.Now()
+	AtPoint(PointSync)
 	y.count.Store(0)
 	y.mu.Lock()
 	logs, states := y.logs, y.states
@@ -137,6 +138,7 @@ func (y *syncer) round() {
 		y.st.fail(fmt.Errorf("sync: %w", err))
 		wakeAll(logs)
 	}
+	AtPoint(PointSynced)
 	y.last, y.endedAt = time.Since(began), time.Now()
 	y.rounds.Add(1)
 }
@@ -236,6 +238,7 @@ func (s *Segment) syncUpTo(to Pos) error {
 	if err := s.slot.m.SyncRange(low, high-low); err != nil {
 		return err
 	}
+	AtPoint(PointSyncData)
 	s.durable.Store(n)
 	if s.hasDead.Load() {
 		return nil // never trusted unscanned at a start: what is damaged in it is recorded nowhere

@@ -15,20 +15,21 @@ type clients struct {
 	running sync.WaitGroup
 	failed  chan error  // the first failure of a client that nobody asked to end
 	ending  atomic.Bool // set before the daemon is ended: from then on broken connections and refusals are what we want
+	aim     *aim        // may end it any time; nil for none
 
-	published, delivered, finished, requeued, refused, hangups atomic.Int64
+	published, delivered, finished, requeued, refused, hangups, changed atomic.Int64
 }
 
-func newClients(ctx context.Context) (*clients, context.Context) {
+func newClients(ctx context.Context, a *aim) (*clients, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	return &clients{cancel: cancel, failed: make(chan error, 1)}, ctx
+	return &clients{cancel: cancel, failed: make(chan error, 1), aim: a}, ctx
 }
 
 // run starts a client.
 func (c *clients) run(name string, work func() error) {
 	c.running.Go(func() {
 		err := work()
-		if err == nil || c.ending.Load() {
+		if err == nil || c.ending.Load() || c.aim.hit() {
 			return
 		}
 		select {
@@ -63,16 +64,22 @@ func dial(ctx context.Context, addr string, identify map[string]any) (conn *clie
 }
 
 func (c *clients) String() string {
-	return fmt.Sprintf("published %d, delivered %d, finished %d, requeued %d, refused %d, hung up %d", c.published.Load(),
-		c.delivered.Load(), c.finished.Load(), c.requeued.Load(), c.refused.Load(), c.hangups.Load())
+	return fmt.Sprintf("published %d, delivered %d, finished %d, requeued %d, refused %d, hung up %d, changed %d", c.published.Load(),
+		c.delivered.Load(), c.finished.Load(), c.requeued.Load(), c.refused.Load(), c.hangups.Load(), c.changed.Load())
 }
 
-// startLoad starts publishers and consumers of one round.
-func (r *rig) startLoad(ctx context.Context, round int) *clients {
-	c, ctx := newClients(ctx)
-	for i := range publishers {
+// startLoad starts publishers, consumers and stewards of one round.
+func (r *rig) startLoad(ctx context.Context, round int, a *aim) *clients {
+	c, ctx := newClients(ctx, a)
+	for i := range publishers - 1 {
 		p := &publisher{rig: r, clients: c, number: uint32(i), random: r.random(round, i)}
 		c.run(fmt.Sprintf("publisher %d", i), func() error { return p.run(ctx) })
+	}
+	w := &webPublisher{rig: r, clients: c, number: publishers - 1, random: r.random(round, publishers-1)}
+	c.run("HTTP publisher", func() error { return w.run(ctx) })
+	for i, s := range r.stewards {
+		s.random = r.random(round, publishers+consumers+i)
+		c.run("steward of "+s.topic, func() error { return s.run(ctx, c) })
 	}
 	for i := range consumers {
 		k := r.newConsumer(c, i)

@@ -24,10 +24,13 @@ const (
 func (r *rig) drainAll(ctx context.Context) error {
 	r.timeout = longTimeout
 	r.book.SetMsgTimeout(longTimeout, longSlack)
-	if err := r.start(ctx); err != nil {
+	if err := r.start(ctx, nil); err != nil {
 		return err
 	}
-	c, clientCtx := newClients(ctx)
+	if err := r.checkChurn(ctx); err != nil {
+		return err
+	}
+	c, clientCtx := newClients(ctx, nil)
 	end := make(chan struct{})
 	confirmed := make(chan struct{}, consumers)
 	for i := range consumers {

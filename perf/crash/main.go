@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +29,9 @@ func main() {
 	flag.IntVar(&o.drain, "drain", 10, "kills between two drains")
 	flag.BoolVar(&o.deferred, "defer", false, "publish some messages with DPUB")
 	flag.IntVar(&o.sigterm, "sigterm", 0, "percent of the rounds that end with SIGTERM instead of SIGKILL")
+	flag.IntVar(&o.aimed, "aimed", 0, "percent of the rounds that are killed at a named point of the daemon, which is built for that")
+	flag.IntVar(&o.stopped, "stopped", 0, "percent of the rounds in which the daemon is held by SIGSTOP for a while, or killed then")
+	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
 	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
 	flag.StringVar(&o.args, "args", "", "more flags for nsqd, separated by spaces")
 	flag.StringVar(&o.dir, "dir", "", "where to put the data path; empty is the directory for temporary files")
@@ -64,29 +69,42 @@ func parseClasses(list string) (classes []ledger.Class, err error) {
 	return classes, nil
 }
 
-func run(ctx context.Context, o options, race, mutants bool) error {
-	if o.nsqd != "" {
-		return crash(ctx, o)
-	}
+// run builds what is needed and does what was asked for.
+func run(ctx context.Context, o options, race, mutants bool) (err error) {
 	dir, err := os.MkdirTemp("", "crash-build-")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	o.nsqd = filepath.Join(dir, "nsqd")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	var flags []string
 	if race {
 		flags = append(flags, "-race")
 	}
-	if mutants {
-		flags = append(flags, "-tags", "mutants")
+	build := func(name string, tags ...string) (string, error) {
+		path := filepath.Join(dir, name)
+		return path, daemon.Build(ctx, path, append(slices.Clone(flags), "-tags", strings.Join(tags, ","))...)
 	}
-	if err := daemon.Build(ctx, o.nsqd, flags...); err != nil {
-		return err
-	}
-	o.built = flags
 	if mutants {
+		o.nsqd, err = build("nsqd-mutants", "mutants", "crashpoints")
+		o.aimAt, o.built = o.nsqd, []string{}
+		if err != nil {
+			return err
+		}
 		return catchMutants(ctx, o)
+	}
+	if o.nsqd == "" {
+		if o.nsqd, err = build("nsqd"); err != nil {
+			return err
+		}
+		o.built = flags
+		if flags == nil {
+			o.built = []string{}
+		}
+	}
+	if o.aimed > 0 {
+		if o.aimAt, err = build("nsqd-crashpoints", "crashpoints"); err != nil {
+			return err
+		}
 	}
 	return crash(ctx, o)
 }

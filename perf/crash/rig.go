@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,10 @@ type options struct {
 	drain    int
 	deferred bool
 	sigterm  int
+	aimed    int           // percent of the rounds
+	aimAt    string        // binary with crash points, for these
+	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
+	restart  time.Duration // a start that takes longer breaks a promise; 0 for any
 	allow    []ledger.Class
 	args     string
 	env      []string
@@ -33,7 +38,7 @@ type options struct {
 // The shape of the load. Small enough that two processors serve it with room to spare even under the race detector: a queue that only
 // grows would make the drains the longest part.
 const (
-	publishers       = 3
+	publishers       = 4 // the last one over HTTP
 	channelCount     = 3
 	consumersPerChan = 2
 	consumers        = channelCount * consumersPerChan
@@ -59,6 +64,11 @@ type rig struct {
 	daemon   *daemon.Process
 	timeout  time.Duration // message timeout of this round's consumers
 	verdict  *ledger.Report
+	web      *web
+	stewards []*steward
+	created  bool            // the topic and its channels
+	starts   []time.Duration // how long each start took, until both ports were open
+	hits     aims
 }
 
 // faultError is a broken promise, in contrast to a rig that could not do its work.
@@ -78,7 +88,7 @@ func crash(ctx context.Context, o options) error {
 		err = errors.Join(err, r.daemon.Kill())
 	}
 	if err == nil {
-		fmt.Fprintf(o.out, "PASS %d kills in %.0f s, seed %d, allowed %v: %v\n", o.rounds, time.Since(started).Seconds(), o.seed, o.allow, r.verdict)
+		fmt.Fprintf(o.out, "PASS %d kills in %.0f s, seed %d, allowed %v: %v\n%s\n", o.rounds, time.Since(started).Seconds(), o.seed, o.allow, r.verdict, r.figures())
 		return r.remove()
 	}
 	var fault *faultError
@@ -107,8 +117,13 @@ func (o options) command() string {
 	if o.deferred {
 		line += " -defer"
 	}
-	if o.sigterm > 0 {
-		line += fmt.Sprintf(" -sigterm %d", o.sigterm)
+	for _, share := range []struct {
+		flag    string
+		percent int
+	}{{"sigterm", o.sigterm}, {"aimed", o.aimed}, {"stopped", o.stopped}} {
+		if share.percent > 0 {
+			line += fmt.Sprintf(" -%s %d", share.flag, share.percent)
+		}
 	}
 	for i, class := range o.allow {
 		line += []string{" -allow ", ","}[min(i, 1)] + class.String()
@@ -134,7 +149,8 @@ func newRig(o options) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{options: o, dataPath: dataPath}
+	r := &rig{options: o, dataPath: dataPath, web: newWeb(), hits: aims{}}
+	r.stewards = newStewards(r)
 	for i := range channelCount {
 		r.channels = append(r.channels, fmt.Sprintf("ch%d", i))
 	}
@@ -173,69 +189,41 @@ func (r *rig) loop(ctx context.Context) error {
 	return nil
 }
 
-// start runs the daemon on what the last one left.
-func (r *rig) start(ctx context.Context) error {
-	var err error
-	r.daemon, err = daemon.Start(ctx, daemon.Options{
-		Path: r.nsqd, DataPath: r.dataPath, Args: strings.Fields(r.args),
+// figures are what a run measured beside the verdict.
+func (r *rig) figures() string {
+	slices.Sort(r.starts)
+	n := len(r.starts)
+	return fmt.Sprintf("  starts: %d, median %v, longest %v; killed at a point: %v", n, r.starts[n/2].Round(time.Millisecond),
+		r.starts[n-1].Round(time.Millisecond), r.hits)
+}
+
+// start runs the daemon on what the last one left. With an aim it may be killed before it listens; that is no error.
+func (r *rig) start(ctx context.Context, a *aim, args ...string) (err error) {
+	o := daemon.Options{
+		Path: r.nsqd, DataPath: r.dataPath, Args: append(strings.Fields(r.args), args...),
 		Env: append([]string{"GORACE=halt_on_error=1"}, r.env...),
-	})
-	if err != nil && ctx.Err() == nil {
+	}
+	if a != nil {
+		pipe, err := a.start()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, pipe.Close()) }()
+		o.Path, o.Files, o.Started = r.aimAt, []*os.File{pipe}, func(pid int) { a.pid.Store(int64(pid)) }
+		o.Env = append(o.Env, pointsVar+"=3")
+	}
+	began := time.Now()
+	r.daemon, err = daemon.Start(ctx, o)
+	switch took := time.Since(began); {
+	case err == nil && r.restart > 0 && took > r.restart:
+		return &faultError{fmt.Sprintf("a start took %v", took)}
+	case err == nil:
+		r.starts = append(r.starts, took)
+		return nil
+	case a.hit():
+		return nil
+	case ctx.Err() == nil:
 		return &faultError{"does not start: " + err.Error()}
 	}
 	return err
-}
-
-// round loads the daemon and ends it in the middle.
-func (r *rig) round(ctx context.Context, round int) error {
-	random := r.random(round, partRound)
-	r.timeout = longTimeout
-	r.book.SetMsgTimeout(longTimeout, longSlack)
-	if random.IntN(3) == 0 {
-		r.timeout = shortTimeout
-		r.book.SetMsgTimeout(shortTimeout, shortSlack)
-	}
-	started := time.Now()
-	if err := r.start(ctx); err != nil {
-		return err
-	}
-	up := time.Since(started)
-	if round == 0 {
-		if err := r.daemon.API().CreateTopic(ctx, topic, r.channels...); err != nil {
-			return err
-		}
-	}
-	load := loadMin + time.Duration(random.Int64N(int64(loadMax-loadMin)))
-	clean := random.IntN(100) < r.sigterm
-	clients := r.startLoad(ctx, round)
-	err := r.wait(ctx, load, clients)
-	clients.ending.Store(true)
-	if err == nil && clean {
-		if stopErr := r.daemon.Stop(10 * time.Second); stopErr != nil {
-			err = &faultError{"SIGTERM: " + stopErr.Error() + "\n" + r.daemon.Tail(30)}
-		}
-	}
-	err = errors.Join(err, r.daemon.Kill(), clients.stop())
-	r.book.Restarted()
-	if r.verbose {
-		fmt.Fprintf(r.out, "round %d: up in %v, load %v, timeout %v, sigterm %v, %v\n", round, up.Round(time.Millisecond),
-			load.Round(time.Millisecond), r.timeout, clean, clients)
-	}
-	return err
-}
-
-// wait lets the load run. The daemon must survive it, and so must every client.
-func (r *rig) wait(ctx context.Context, load time.Duration, clients *clients) error {
-	timer := time.NewTimer(load)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case err := <-clients.failed:
-		return err
-	case <-r.daemon.Done():
-		return &faultError{fmt.Sprintf("ended by itself: %v\n%s", r.daemon.ExitError(), r.daemon.Tail(100))}
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

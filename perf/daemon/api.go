@@ -21,6 +21,7 @@ func (p *Process) API() API { return API{Addr: p.HTTPAddr} }
 // ChannelStats and TopicStats are the fields of /stats that rigs look at.
 type ChannelStats struct {
 	Name     string `json:"channel_name"`
+	Paused   bool   `json:"paused"`
 	Depth    int64  `json:"depth"`
 	InFlight int64  `json:"in_flight_count"`
 	Deferred int64  `json:"deferred_count"`
@@ -31,6 +32,7 @@ type ChannelStats struct {
 
 type TopicStats struct {
 	Name     string         `json:"topic_name"`
+	Paused   bool           `json:"paused"`
 	Depth    int64          `json:"depth"`
 	Messages int64          `json:"message_count"`
 	Channels []ChannelStats `json:"channels"`
@@ -41,11 +43,11 @@ func (c ChannelStats) Open() int64 { return c.Depth + c.InFlight + c.Deferred }
 
 // CreateTopic makes sure topic and its channels exist.
 func (a API) CreateTopic(ctx context.Context, topic string, channels ...string) error {
-	if err := a.post(ctx, "/topic/create", url.Values{"topic": {topic}}); err != nil {
+	if err := a.Post(ctx, "/topic/create", url.Values{"topic": {topic}}); err != nil {
 		return err
 	}
 	for _, channel := range channels {
-		if err := a.post(ctx, "/channel/create", url.Values{"topic": {topic}, "channel": {channel}}); err != nil {
+		if err := a.Post(ctx, "/channel/create", url.Values{"topic": {topic}, "channel": {channel}}); err != nil {
 			return err
 		}
 	}
@@ -54,23 +56,16 @@ func (a API) CreateTopic(ctx context.Context, topic string, channels ...string) 
 
 // DeleteTopic removes topic with everything in it.
 func (a API) DeleteTopic(ctx context.Context, topic string) error {
-	return a.post(ctx, "/topic/delete", url.Values{"topic": {topic}})
+	return a.Post(ctx, "/topic/delete", url.Values{"topic": {topic}})
 }
 
 // Topic returns the figures of one topic; a topic that does not exist is an error.
 func (a API) Topic(ctx context.Context, topic string) (TopicStats, error) {
-	var stats struct {
-		Topics []TopicStats `json:"topics"`
-	}
-	query := url.Values{"format": {"json"}, "include_clients": {"false"}, "topic": {topic}}
-	text, err := a.call(ctx, http.MethodGet, "/stats", query)
+	topics, err := a.topics(ctx, url.Values{"topic": {topic}})
 	if err != nil {
 		return TopicStats{}, err
 	}
-	if err := json.Unmarshal(text, &stats); err != nil {
-		return TopicStats{}, fmt.Errorf("/stats: %w", err)
-	}
-	for _, t := range stats.Topics {
+	for _, t := range topics {
 		if t.Name == topic {
 			return t, nil
 		}
@@ -78,7 +73,27 @@ func (a API) Topic(ctx context.Context, topic string) (TopicStats, error) {
 	return TopicStats{}, fmt.Errorf("/stats does not name topic %s", topic)
 }
 
-func (a API) post(ctx context.Context, path string, query url.Values) error {
+// Topics returns the figures of all topics.
+func (a API) Topics(ctx context.Context) ([]TopicStats, error) { return a.topics(ctx, url.Values{}) }
+
+func (a API) topics(ctx context.Context, query url.Values) ([]TopicStats, error) {
+	var stats struct {
+		Topics []TopicStats `json:"topics"`
+	}
+	query.Set("format", "json")
+	query.Set("include_clients", "false")
+	text, err := a.call(ctx, http.MethodGet, "/stats", query)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &stats); err != nil {
+		return nil, fmt.Errorf("/stats: %w", err)
+	}
+	return stats.Topics, nil
+}
+
+// Post sends a request without a body; an answer other than 200 is an error.
+func (a API) Post(ctx context.Context, path string, query url.Values) error {
 	_, err := a.call(ctx, http.MethodPost, path, query)
 	return err
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Env      []string      // KEY=VALUE, added to the environment of this process
 	Log      io.Writer     // receives every line the daemon prints; nil for none. Written by one goroutine, until Done is closed
 	Ready    time.Duration // how long to wait for both listeners; 0 is 30 s
+	Files    []*os.File    // descriptors 3, 4, ... of the daemon; the caller closes its own ones
+	Started  func(pid int) // called when the process runs, before it listens; nil for none
 }
 
 // Process is a running daemon. Its methods may be called from any goroutine.
@@ -60,12 +62,16 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		done:  make(chan struct{}),
 	}
 	p.cmd.Env = append(os.Environ(), o.Env...)
+	p.cmd.ExtraFiles = o.Files
 	pipe, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.Path, err)
+	}
+	if o.Started != nil {
+		o.Started(p.PID())
 	}
 	go p.read(pipe)
 
