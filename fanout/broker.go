@@ -55,6 +55,8 @@ type Broker struct {
 	mu     sync.RWMutex
 	topics map[string]*Topic
 	closed bool
+
+	toDelivery Durations // see Usage
 }
 
 // Open restores every topic and channel of the directory behind disk and starts the broker's background goroutines. storeOpts.Settled is set

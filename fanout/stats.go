@@ -1,6 +1,10 @@
 package fanout
 
-import "github.com/nsqloop/nsqloop/mmapq"
+import (
+	"time"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
 
 // TopicStats is one topic for /stats. Counts of messages and bytes are since process start.
 type TopicStats struct {
@@ -17,8 +21,10 @@ type ChannelStats struct {
 	Depth, BackendDepth, InFlight, Deferred  int64
 	MessageCount, RequeueCount, TimeoutCount uint64
 	GlobalMsgCount                           uint64 // deliveries since start
+	FinishCount                              uint64
 	ClientCount                              int
 	Paused                                   bool
+	Oldest                                   time.Duration // age of the oldest unfinished message, see Channel.Oldest, whose caller sets it
 }
 
 // Stats takes each lock shortly; figures of different channels are of slightly different moments.
@@ -68,6 +74,7 @@ func (ch *Channel) Stats() ChannelStats {
 		Deferred:     int64(ch.deferred.len()),
 		MessageCount: uint64(max(0, int64(l.Ordinal(limit)-ch.startOrd))) + ch.arrived,
 		RequeueCount: uint64(ch.past.Requeued),
+		FinishCount:  uint64(ch.past.Finished),
 		TimeoutCount: ch.timeouts,
 		ClientCount:  len(ch.consumers),
 		Paused:       ch.paused.Load(),
@@ -79,6 +86,7 @@ func (ch *Channel) Stats() ChannelStats {
 			s.InFlight += n.InFlight
 		}
 		s.RequeueCount += uint64(n.Requeued)
+		s.FinishCount += uint64(n.Finished)
 		delivered += n.Messages
 	}
 	s.GlobalMsgCount = uint64(max(0, delivered))

@@ -5,6 +5,8 @@ import (
 	"runtime/metrics"
 	"slices"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // memory is the "memory" object of /stats, in its order. Sizes are bytes, pauses microseconds.
@@ -61,4 +63,18 @@ func percentile(sorted []time.Duration, percent int) uint64 {
 	}
 	i := (len(sorted)*percent+99)/100 - 1
 	return uint64(sorted[max(i, 0)] / time.Microsecond)
+}
+
+// residentMemory returns the bytes of resident memory that are the process's own, and those of mapped files (ephemeral topics and shared
+// memory included).
+func residentMemory() (anonymous, file float64, err error) {
+	self, err := procfs.Self()
+	if err != nil {
+		return 0, 0, err
+	}
+	status, err := self.NewStatus()
+	if err != nil {
+		return 0, 0, err
+	}
+	return float64(status.RssAnon), float64(status.RssFile + status.RssShmem), nil
 }

@@ -41,6 +41,7 @@ var table = []route{
 	{method: get, path: "/ping", handle: ping, log: true},
 	{method: get, path: "/info", handle: info, log: true},
 	{method: get, path: "/stats", handle: stats, log: true},
+	{method: get, path: "/metrics", handle: showMetrics},
 
 	{method: post, path: "/pub", handle: pub, wantsBody: true, before: pubBefore},
 	{method: post, path: "/mpub", handle: mpub, wantsBody: true, before: mpubBefore},

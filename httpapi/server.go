@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nsqloop/nsqloop/fanout"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 )
 
@@ -60,6 +61,10 @@ type Options struct {
 	MaxReqTimeout           time.Duration
 	MaxConnections          int // 0 = 16384; more are turned away with 503
 
+	// Traffic are the figures of the event loops for /metrics; MaxSeries bounds what is told there of topics and channels.
+	Traffic   func() Traffic
+	MaxSeries int
+
 	timeouts timeouts // zero = the defaults; set by tests
 }
 
@@ -68,6 +73,7 @@ type Server struct {
 	o         Options
 	endpoints endpoints
 	fast      *fasthttp.Server
+	process   *prometheus.Registry
 	listener  *patient
 	done      chan struct{} // closed when Serve has returned
 	serveErr  error         // valid after done
@@ -82,7 +88,7 @@ func New(listener net.Listener, o Options) *Server {
 	if o.timeouts == (timeouts{}) {
 		o.timeouts = defaultTimeouts
 	}
-	s := &Server{o: o, endpoints: buildEndpoints(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
+	s := &Server{o: o, endpoints: buildEndpoints(), process: processRegistry(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
 	connections := o.MaxConnections
 	if connections == 0 {
 		connections = connectionsMax

@@ -48,6 +48,7 @@ type loop struct {
 	mailStreak  int            // turns of mail since the last read
 	batch       batch
 	scratch     fanout.Scratch
+	probedAt    atomic.Int64 // when the loop was last asked for an answer; 0 = it has answered
 
 	// Memory for one event, used over and over.
 	cmd     codec.Command
@@ -203,6 +204,9 @@ func (l *loop) resumed() {
 
 func (l *loop) readMail() {
 	letters, f := l.mail.take()
+	if f&flagProbe != 0 {
+		l.answerProbe()
+	}
 	if f&flagDrain != 0 { // first, so that an answer to a letter tells that it is done
 		l.drain()
 	}

@@ -15,6 +15,7 @@ const (
 	flagTimer flags = 1 << iota // the wheel has something due
 	flagAcks                    // some Ack settled: look through the waiting reply queues
 	flagDrain                   // close every connection
+	flagProbe                   // say that the loop is alive
 )
 
 type letterKind uint8

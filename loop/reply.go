@@ -102,6 +102,7 @@ func (c *conn) queueOKs(r reply) {
 // replyError sends an error frame. A fatal one ends the input of the connection, and the connection when it is out.
 func (c *conn) replyError(err *codec.Error) {
 	l := c.l
+	l.srv.errors.add(err.Code)
 	l.frame = codec.AppendError(l.frame[:0], err)
 	c.replyBytes(l.frame)
 	if err.Fatal {

@@ -41,6 +41,9 @@ type Server struct {
 	stopErr   error
 
 	open, accepted, refused, panics atomic.Int64
+
+	errors errorCounts
+	probes probes
 }
 
 // Counters of a server since its start, except Open.
@@ -111,6 +114,7 @@ func (s *Server) stop() error {
 	close(s.stopping)
 	err := s.closeListeners()
 	s.accepting.Wait()
+	s.probes.wg.Wait()
 	for _, l := range s.loops {
 		l.mail.raise(flagDrain)
 	}

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"maps"
+	"sync"
 
 	"github.com/nsqloop/nsqloop/codec"
 )
@@ -59,4 +60,26 @@ func (c *conn) stats() ClientStats {
 		st.Channel, st.Topic = c.subs.ch.Name(), c.subs.ch.Topic().Name()
 	}
 	return st
+}
+
+// errorCounts counts error frames by code. Errors are rare, so a mutex serves all loops.
+type errorCounts struct {
+	mu     sync.Mutex
+	byCode map[string]uint64
+}
+
+func (e *errorCounts) add(code string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.byCode == nil {
+		e.byCode = make(map[string]uint64)
+	}
+	e.byCode[code]++
+}
+
+// Errors returns how many error frames were sent since start, by code. Any goroutine.
+func (s *Server) Errors() map[string]uint64 {
+	s.errors.mu.Lock()
+	defer s.errors.mu.Unlock()
+	return maps.Clone(s.errors.byCode)
 }

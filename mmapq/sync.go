@@ -32,6 +32,7 @@ type syncer struct {
 	last    time.Duration // how long the last round took
 	endedAt time.Time
 	rounds  atomic.Uint64
+	took    Durations // of rounds
 }
 
 func (y *syncer) add(l *Log) {
@@ -140,6 +141,7 @@ func (y *syncer) round() {
 	}
 	AtPoint(PointSynced)
 	y.last, y.endedAt = time.Since(began), time.Now()
+	y.took.Add(int64(y.last), 1)
 	y.rounds.Add(1)
 }
 

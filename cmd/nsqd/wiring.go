@@ -101,6 +101,8 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 		MaxBodySize:    o.MaxBodySize,
 		MaxReqTimeout:  o.MaxReqTimeout,
 		MaxConnections: d.connections().http,
+		Traffic:        d.traffic,
+		MaxSeries:      o.MetricsMaxSeries,
 	}
 }
 
@@ -123,6 +125,15 @@ func (d *daemon) config(key string) (any, bool) {
 		return d.log.Level(), true
 	}
 	return d.o.Lookup(key)
+}
+
+// traffic shows what the event loops count to /metrics.
+func (d *daemon) traffic() httpapi.Traffic {
+	n := d.tcp.Counters()
+	return httpapi.Traffic{
+		Connections: n.Open, Accepted: n.Accepted, RefusedConnections: n.Refused, Panics: n.Panics,
+		Errors: d.tcp.Errors(), Answer: d.tcp.AnswerTimes(),
+	}
 }
 
 // clients shows the connections of the event loops to /stats.

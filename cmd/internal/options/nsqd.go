@@ -118,7 +118,7 @@ func Default() *Nsqd {
 		StatsdPrefix: "nsq.%s", StatsdInterval: time.Minute, StatsdMemStats: true, StatsdUDPPacketSize: 508,
 		E2EProcessingLatencyPercentiles: Percentiles{}, E2EProcessingLatencyWindowTime: 10 * time.Minute,
 		TLSMinVersion: tls10, DeflateEnabled: true, SnappyEnabled: true, MaxDeflateLevel: 6,
-		MaxTopics: 100000, MaxChannelsPerTopic: 10000, MagicTimeout: 5 * time.Second, MetricsMaxSeries: 10000,
+		MaxTopics: 100000, MaxChannelsPerTopic: 10000, MagicTimeout: 5 * time.Second, MetricsMaxSeries: 200000,
 	}
 }
 

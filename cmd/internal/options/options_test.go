@@ -46,7 +46,7 @@ func TestDefaultsAnswerLikeTheStockDaemon(t *testing.T) {
 		"tls_key": `""`, "tls_client_auth_policy": `""`, "tls_root_ca_file": `""`, "tls_required": `0`, "tls_min_version": `769`,
 		"deflate": `true`, "snappy": `true`, "max_deflate_level": `6`,
 		"sync_policy": `"interval"`, "loops": `0`, "max_connections": `0`, "max_topics": `100000`, "max_channels_per_topic": `10000`,
-		"magic_timeout": `5000000000`, "max_tls_handshakes": `0`, "log_format": `"text"`, "metrics_max_series": `10000`, "profile": `""`,
+		"magic_timeout": `5000000000`, "max_tls_handshakes": `0`, "log_format": `"text"`, "metrics_max_series": `200000`, "profile": `""`,
 		"ignore_stock_queues": `false`,
 	}
 	for key, text := range want {
@@ -276,7 +276,7 @@ func TestValidate(t *testing.T) {
 	}
 	for _, flag := range []string{"-lookupd-tcp-address a", "-auth-http-address a", "-auth-http-request-method post",
 		"-e2e-processing-latency-percentile 0.5", "-tls-cert a", "-tls-key a", "-tls-root-ca-file a", "-tls-min-version tls1.2",
-		"-max-tls-handshakes 2", "-metrics-max-series 5", "-verify d"} {
+		"-max-tls-handshakes 2", "-verify d"} {
 		cases = append(cases, struct{ args, want string }{flag, "-" + strings.Fields(flag)[0] + " is not supported yet by this version"})
 	}
 	cases = append(cases,

@@ -50,6 +50,7 @@ func (o *Nsqd) validateOwn() error {
 		{"max-connections", int64(o.MaxConnections), 0},
 		{"max-topics", int64(o.MaxTopics), 1},
 		{"max-channels-per-topic", int64(o.MaxChannelsPerTopic), 1},
+		{"metrics-max-series", int64(o.MetricsMaxSeries), 0},
 		{"statsd-udp-packet-size", int64(o.StatsdUDPPacketSize), 1},
 	}
 	for _, c := range atLeast {

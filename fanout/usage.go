@@ -1,0 +1,69 @@
+package fanout
+
+import (
+	"time"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
+
+// Durations and what belongs to it, for those who measure and show times above the log.
+type (
+	Durations      = mmapq.Durations
+	DurationCounts = mmapq.DurationCounts
+)
+
+// DurationBuckets is how many bounds a DurationCounts has.
+const DurationBuckets = mmapq.DurationBuckets
+
+// DurationBound returns the upper bound of bucket i in ns.
+func DurationBound(i int) int64 { return mmapq.DurationBound(i) }
+
+// Usage is what the broker's log uses and how it does, for watching.
+type Usage struct {
+	mmapq.Usage
+	PublishToDelivery DurationCounts // of first deliveries; a run counts with the age of its first message
+}
+
+// Usage walks all topics; any goroutine.
+func (b *Broker) Usage() Usage {
+	u := Usage{PublishToDelivery: b.toDelivery.Load()}
+	u.Usage = b.st.Usage()
+	for _, t := range b.Topics() {
+		for _, l := range t.logs {
+			u.AddLog(l)
+		}
+	}
+	return u
+}
+
+// Oldest returns how long ago the oldest message was published that the channel holds and that is due; 0 without any. It may read the disk:
+// not for loops.
+func (ch *Channel) Oldest(now int64) time.Duration {
+	l := ch.t.logs[streamMain]
+	limit := ch.t.visible(streamMain)
+	ch.mu.Lock()
+	floor, cursor := ch.floor[streamMain], ch.cursor[streamMain]
+	ch.mu.Unlock()
+	for floor < cursor {
+		at, end := l.Next(floor, cursor)
+		if at >= cursor {
+			break
+		}
+		if u := ch.states[streamMain].Unfinished(at, end); u < end {
+			return age(now, l.Timestamp(u))
+		}
+		floor = end
+	}
+	if at, _ := l.Next(cursor, limit); at < limit {
+		return age(now, l.Timestamp(at))
+	}
+	return 0
+}
+
+// age is how long ago a time stamp was; 0 stands for none.
+func age(now, stamp int64) time.Duration {
+	if stamp == 0 {
+		return 0
+	}
+	return time.Duration(max(0, now-stamp))
+}
