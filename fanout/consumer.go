@@ -35,6 +35,9 @@ type Consumer struct {
 	dirtied                      bool // finished or put back since the last EndBatch
 	returned                     bool // put back since then: somebody may be waiting for it
 
+	delays   []mmapq.Delay // of REQs, not yet recorded
+	delaysAt int64         // Now() of the first
+
 	epoch  atomic.Uint64 // of the channel, as far as this lease knows
 	shared [5]atomic.Int64
 }
@@ -161,7 +164,7 @@ func (c *Consumer) Req(raw []byte, delay time.Duration, now int64) error {
 	}
 	c.requeued++
 	if delay > 0 {
-		c.ch.recordDelay(id, now+int64(delay))
+		c.noteDelay(id, now+int64(delay), now)
 	}
 	c.ch.mu.Lock()
 	if c.epoch.Load() == c.ch.epoch.Load() { // else Empty came in between and dropped it
@@ -227,6 +230,7 @@ func (c *Consumer) Expire(now int64) int {
 
 // EndBatch is called after the commands of one read and after claims: it publishes the counters and wakes whoever can use what was put back.
 func (c *Consumer) EndBatch() {
+	c.SaveDelays()
 	c.publish()
 	if !c.dirtied {
 		return

@@ -2,41 +2,56 @@ package fanout
 
 import "github.com/nsqloop/nsqloop/mmapq"
 
-// recordDelay makes the delay of a requeue survive a restart, before it takes effect. Where that fails (no disk space) the message is delivered
-// at once after a restart, which is said in the log; it is not lost.
-func (ch *Channel) recordDelay(id uint64, due int64) {
+// delaysMax bounds what is collected before it is recorded.
+const delaysMax = 1024
+
+// noteDelay remembers the delay of a requeue for SaveDelays. The number of deliveries is taken now: when the message is delivered again before
+// the record is written, the record is history from the beginning.
+func (c *Consumer) noteDelay(id uint64, due, now int64) {
+	ch := c.ch
 	if ch.memory {
 		return
 	}
+	if len(c.delays) == 0 {
+		c.delaysAt = now
+	}
 	s, p, _ := mmapq.SplitID(id)
-	d := mmapq.Delay{Channel: ch.meta.ID, Stream: s, Pos: p, Due: due, Attempts: max(ch.states[s].Get(p), 1)}
-	if err := ch.t.b.st.SaveDelay(d); err != nil {
-		ch.t.b.opts.Warn("CHANNEL(%s): a delay would not survive a restart: %v", ch.name, err)
+	c.delays = append(c.delays, mmapq.Delay{Channel: ch.meta.ID, Stream: s, Pos: p, Due: due, Attempts: max(ch.states[s].Get(p), 1)})
+	if len(c.delays) == delaysMax {
+		c.SaveDelays()
 	}
 }
 
-// waitingDelays lists what every channel of the broker waits for after a delivery: the content of a new file of delays.
-func (b *Broker) waitingDelays() []mmapq.Delay {
-	var list []mmapq.Delay
-	for _, t := range b.Topics() {
-		for _, ch := range t.Channels() {
-			list = ch.appendDelays(list)
-		}
+// SaveDelays makes the delays of this batch's REQs survive a restart: one system call for each kind of delay among them. Called before the
+// batch is answered, and by EndBatch. Where it fails (no disk space) the messages are delivered at once after a restart, which is said in the
+// log; they are not lost.
+func (c *Consumer) SaveDelays() {
+	if len(c.delays) == 0 {
+		return
 	}
-	return list
+	if err := c.ch.t.b.st.SaveDelays(c.delays, c.delaysAt); err != nil {
+		c.ch.t.b.opts.Warn("CHANNEL(%s): %d delays would not survive a restart: %v", c.ch.name, len(c.delays), err)
+	}
+	c.delays = c.delays[:0]
 }
 
-func (ch *Channel) appendDelays(list []mmapq.Delay) []mmapq.Delay {
-	if ch.memory {
-		return list
-	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	for _, e := range ch.deferred.list {
-		if !e.key.fresh() {
-			s, p := e.key.stream(), e.key.pos()
-			list = append(list, mmapq.Delay{Channel: ch.meta.ID, Stream: s, Pos: p, Due: e.due, Attempts: max(ch.states[s].Get(p), 1)})
+// delaysFound walks the delays that a start read back, beside a walk over unfinished messages of ascending position.
+type delaysFound struct {
+	list []mmapq.Delay // see mmapq.Store.Delays
+	now  int64
+}
+
+// of returns the due time of p in stream s, which still waits with as many deliveries as its state says. Calls ascend by stream and position.
+func (d *delaysFound) of(s mmapq.Stream, p mmapq.Pos, attempts uint16) (due int64, ok bool) {
+	for len(d.list) > 0 {
+		e := d.list[0]
+		if e.Stream > s || e.Stream == s && e.Pos > p {
+			break
+		}
+		d.list = d.list[1:]
+		if e.Stream == s && e.Pos == p && e.Attempts == max(attempts, 1) {
+			due, ok = e.Due, e.Due > d.now // the last one counts
 		}
 	}
-	return list
+	return due, ok
 }

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestRequeueDelaySurvivesCrash(t *testing.T) {
 	began := Now()
 	require.NoError(t, c.Fin([]byte(ds[2].id)))
 	c.EndBatch()
-	for range 3 { // each start rewrites the records
+	for range 3 {
 		r = r.crash(t, mmapq.Options{}, Options{})
 		c = r.sub(t, "t", "c", 10, ConsumerOptions{})
 	}
@@ -42,28 +43,36 @@ func TestRequeueDelaySurvivesCrash(t *testing.T) {
 	require.EqualValues(t, 1, c.Channel().Stats().Deferred)
 }
 
-func TestRotationKeepsWaitingDelays(t *testing.T) {
-	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
-	c := r.sub(t, "t", "c", 2500, ConsumerOptions{})
-	r.pub(t, "t", numbers(0, 100)...)
-	for _, d := range c.takeAll(t) {
-		require.NoError(t, c.Req([]byte(d.id), time.Hour, Now()))
-	}
-	for range 3 {
-		require.NoError(t, r.st.RotateDelays(r.waitingDelays))
-	}
-	names, err := r.disk.List()
-	require.NoError(t, err)
-	files := 0
-	for _, n := range names {
-		if len(n) > 7 && n[len(n)-7:] == ".delays" {
-			files++
+// A hundred messages wait for an hour while others are requeued for a second, over days: files of delays that are past go, those that wait stay.
+func TestWaitingDelaysAreKept(t *testing.T) {
+	inBubble(t, func() {
+		r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
+		c := r.sub(t, "t", "c", 2500, ConsumerOptions{})
+		r.pub(t, "t", numbers(0, 101)...)
+		ds := c.takeAll(t)
+		for _, d := range ds[:100] {
+			require.NoError(t, c.Req([]byte(d.id), time.Hour, Now()))
 		}
-	}
-	require.LessOrEqual(t, files, 2, "history is removed")
-	r = r.crash(t, mmapq.Options{}, Options{})
-	defer r.Close()
-	require.EqualValues(t, 100, r.sub(t, "t", "c", 1, ConsumerOptions{}).Channel().Stats().Deferred)
+		for range 700 {
+			require.NoError(t, c.Req([]byte(ds[100].id), time.Second, Now()))
+			c.EndBatch()
+			time.Sleep(5 * time.Second)
+			require.Len(t, c.takeAll(t), 1)
+		}
+		names, err := r.disk.List()
+		require.NoError(t, err)
+		files := 0
+		for _, n := range names {
+			if strings.HasSuffix(n, ".delays") {
+				files++
+			}
+		}
+		require.LessOrEqual(t, files, 6, "history is removed")
+		require.EqualValues(t, 100, c.Channel().Stats().Deferred)
+		r = r.crash(t, mmapq.Options{}, Options{})
+		defer r.Close()
+		require.EqualValues(t, 100, r.sub(t, "t", "c", 1, ConsumerOptions{}).Channel().Stats().Deferred)
+	})
 }
 
 // A record that names fewer deliveries than the state is history, also when the wall clock went back and its time has not come.
@@ -75,24 +84,12 @@ func TestDelayOfAnEarlierDeliveryIsForgotten(t *testing.T) {
 	require.NoError(t, c.Req([]byte(d[0].id), 0, Now()))
 	require.Len(t, c.take(t), 1)
 	ch := c.Channel()
-	require.NoError(t, r.st.SaveDelay(mmapq.Delay{
+	require.NoError(t, r.st.SaveDelays([]mmapq.Delay{{
 		Channel: ch.meta.ID, Stream: streamMain, Pos: ch.cursor[streamMain] - 1, Due: Now() + int64(time.Hour), Attempts: 1,
-	}))
+	}}, Now()))
 	r = r.crash(t, mmapq.Options{}, Options{})
 	defer r.Close()
 	d = r.sub(t, "t", "c", 10, ConsumerOptions{}).takeAll(t)
 	require.Equal(t, []string{"a"}, bodies(d))
 	require.EqualValues(t, 3, d[0].attempts)
-}
-
-// The file of delays is begun anew when nothing waits any more, right after something was written to it.
-func TestRotationWithNothingWaiting(t *testing.T) {
-	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{})
-	defer r.Close()
-	c := r.sub(t, "t", "c", 10, ConsumerOptions{})
-	r.pub(t, "t", "a")
-	d := c.take(t)
-	require.NoError(t, c.Req([]byte(d[0].id), time.Hour, Now()))
-	require.NoError(t, c.Channel().Empty())
-	require.NoError(t, r.st.RotateDelays(r.waitingDelays))
 }

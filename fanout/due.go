@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"math"
 	"sync"
 	"time"
 
@@ -65,14 +64,12 @@ func (ch *Channel) pullSome() bool {
 		return false
 	}
 	for n := 0; at < limit && n < lockSteps; {
-		r, next := l.Run(at, limit, 256, math.MaxInt)
-		for i := range r.N {
-			ch.deferred.push(dueEntry{r.Due(i) * int64(time.Millisecond), makeKey(streamDeferred, r.First+mmapq.Pos(i)) | keyFresh})
-		}
-		ch.arrived += uint64(r.N)
-		n += max(r.N, 1)
-		r.Release()
-		at = next
+		was := ch.deferred.len()
+		at = l.EachDue(at, limit, lockSteps, func(p mmapq.Pos, due int64) {
+			ch.deferred.push(dueEntry{due * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
+		})
+		n += max(ch.deferred.len()-was, 1)
+		ch.arrived += uint64(ch.deferred.len() - was)
 	}
 	ch.cursor[streamDeferred] = at
 	ch.slot.SetCursor(streamDeferred, at)

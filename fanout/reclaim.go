@@ -83,6 +83,9 @@ func (r *reclaimer) run() {
 		case <-tick.C:
 			r.ephemeral()
 			r.b.st.TrimPool()
+			if err := r.b.st.TurnDelays(Now()); err != nil {
+				r.b.opts.Warn("%v", err)
+			}
 		case <-r.bell:
 			pause.Reset(reclaimPause)
 			select {
@@ -101,11 +104,6 @@ func (r *reclaimer) run() {
 			r.pass(t)
 		}
 		r.burials()
-		if r.b.st.DelaysOvergrown() {
-			if err := r.b.st.RotateDelays(r.b.waitingDelays); err != nil {
-				r.b.opts.Warn("%v", err)
-			}
-		}
 		if err := r.b.st.Compact(); err != nil {
 			r.b.opts.Warn("%v", err)
 		}

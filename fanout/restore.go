@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"math"
 	"time"
 
 	"github.com/nsqloop/nsqloop/mmapq"
@@ -41,36 +40,38 @@ func (b *Broker) restore() error {
 		b.recl.kick(t) // what was finished before may not be freed yet
 	}
 	b.st.FinishRecovery()
-	return b.st.RotateDelays(b.waitingDelays)
+	return nil
 }
 
 // restoreUnfinished puts every claimed and unfinished message back: those of the main log were delivered before (attempts go on counting),
 // those of the deferred stream wait for their due time unless they were delivered already.
 func (ch *Channel) restoreUnfinished() {
-	delays := ch.restoreDelays()
+	delays := delaysFound{list: ch.t.b.st.Delays(ch.meta.ID), now: Now()}
 	again := func(s mmapq.Stream, p mmapq.Pos) {
 		k := makeKey(s, p)
-		if due, ok := delays[k]; ok {
+		if due, ok := delays.of(s, p, ch.states[s].Get(p)); ok {
 			ch.deferred.push(dueEntry{due, k})
 		} else {
 			ch.side.push(k, 0)
 		}
 	}
-	ch.eachUnfinished(streamMain, func(p mmapq.Pos) {
+	ch.eachUnfinished(streamMain, func(p, end mmapq.Pos) mmapq.Pos {
 		if !mutantForgetInFlight(ch, p) {
 			again(streamMain, p)
 		}
+		return p + 1
 	})
 	l := ch.t.logs[streamDeferred]
-	ch.eachUnfinished(streamDeferred, func(p mmapq.Pos) {
-		if ch.states[streamDeferred].Get(p) > 0 {
-			again(streamDeferred, p)
-			return
-		}
-		if r, _ := l.Run(p, p+1, 1, math.MaxInt); r.N > 0 {
-			ch.deferred.push(dueEntry{r.Due(0) * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
-			r.Release()
-		}
+	ch.eachUnfinished(streamDeferred, func(p, end mmapq.Pos) mmapq.Pos {
+		return l.EachDue(p, end, 1024, func(p mmapq.Pos, due int64) {
+			switch ch.states[streamDeferred].Get(p) {
+			case mmapq.Finished:
+			case 0:
+				ch.deferred.push(dueEntry{due * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
+			default:
+				again(streamDeferred, p)
+			}
+		})
 	})
 	ch.mu.Lock()
 	ch.schedule()
@@ -78,30 +79,16 @@ func (ch *Channel) restoreUnfinished() {
 	ch.pullDeferred()
 }
 
-func (ch *Channel) eachUnfinished(s mmapq.Stream, f func(mmapq.Pos)) {
+// eachUnfinished calls f with the unfinished messages between floor and cursor: p is one, up to end there is no gap. f returns where to go on.
+func (ch *Channel) eachUnfinished(s mmapq.Stream, f func(p, end mmapq.Pos) mmapq.Pos) {
 	l := ch.t.logs[s]
 	for p := ch.floor[s]; p < ch.cursor[s]; {
 		at, end := l.Next(p, ch.cursor[s])
 		for at < end {
 			if at = ch.states[s].Unfinished(at, end); at < end {
-				f(at)
-				at++
+				at = f(at, end)
 			}
 		}
 		p = max(end, p+1)
 	}
-}
-
-// restoreDelays returns the due times of requeued messages that still wait: those whose record names as many deliveries as their state.
-func (ch *Channel) restoreDelays() map[sideKey]int64 {
-	now := Now()
-	due := map[sideKey]int64{}
-	for _, d := range ch.t.b.st.Delays(ch.meta.ID) {
-		k := makeKey(d.Stream, d.Pos)
-		delete(due, k)
-		if max(ch.states[d.Stream].Get(d.Pos), 1) == d.Attempts && d.Due > now {
-			due[k] = d.Due
-		}
-	}
-	return due
 }

@@ -222,6 +222,9 @@ func (c *conn) continueInput() {
 // settle ends every event of a connection: everything that may go out goes out, and what follows from it is done.
 func (c *conn) settle() {
 	for {
+		if c.acked {
+			c.cons.SaveDelays() // an answer that goes out below tells that the REQs before it took effect
+		}
 		c.flushReplies()
 		if c.acked {
 			c.acked = false

@@ -1,14 +1,16 @@
 package mmapq
 
 import (
+	"cmp"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,100 +33,157 @@ func TestDelayBytes(t *testing.T) {
 	require.False(t, ok, "zeros that a power cut left are no record")
 }
 
-// waitingDelays is what a broker would remember: the last delay of each message that still waits.
-type waitingDelays map[string]Delay
+// waitingDelays is what must be found: every record that is not past, by message, deliveries and due time.
+type waitingDelays map[Delay]bool
 
-func (w waitingDelays) put(d Delay) { w[fmt.Sprint(d.Channel, d.Stream, d.Pos)] = d }
+func (w waitingDelays) past(now int64) {
+	maps.DeleteFunc(w, func(d Delay, _ bool) bool { return d.Due <= now })
+}
 
-func (w waitingDelays) list() []Delay { return slices.Collect(maps.Values(w)) }
+func foundDelays(t *testing.T, st *Store, channels uint64) waitingDelays {
+	t.Helper()
+	found := waitingDelays{}
+	for c := uint64(1); c <= channels; c++ {
+		list := st.Delays(c)
+		require.True(t, slices.IsSortedFunc(list, func(a, b Delay) int {
+			return cmp.Or(cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Pos, b.Pos), cmp.Compare(a.Attempts, b.Attempts), cmp.Compare(a.Due, b.Due))
+		}))
+		for _, x := range list {
+			require.Equal(t, c, x.Channel)
+			found[x] = true
+		}
+	}
+	return found
+}
 
-// TestDelaysAcrossStarts: every delay that still waits is found after any number of kills and rotations, the last one of a message last.
+func delayNames(t *testing.T, d Disk) []string {
+	t.Helper()
+	names, err := d.List()
+	require.NoError(t, err)
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".delays") })
+}
+
+// TestDelaysAcrossStarts: every delay that still waits is found after any number of kills, and files whose delays are past go, however much was
+// requeued. The clock of this test stands ahead of the wall clock: what is past by it is found at a start as well.
 func TestDelaysAcrossStarts(t *testing.T) {
 	onDisks(t, func(t *testing.T, d Disk) {
 		r := rand.New(rand.NewPCG(3, 3))
 		st := open(t, d, small)
 		waiting := waitingDelays{}
-		for i := range 1500 {
-			x := Delay{Channel: uint64(1 + r.IntN(3)), Stream: Stream(r.IntN(2)), Pos: Pos(1 + r.IntN(300)), Due: int64(i), Attempts: uint16(r.IntN(9))}
+		now := time.Now().Add(24 * time.Hour).UnixNano()
+		for range 3000 {
+			now += int64(r.IntN(1000)) * int64(time.Millisecond)
+			x := Delay{Channel: uint64(1 + r.IntN(3)), Stream: Stream(r.IntN(2)), Pos: Pos(1 + r.IntN(300)), Attempts: uint16(r.IntN(9))}
+			x.Due = now + 1 + r.Int64N(1<<uint(r.IntN(43)))
 			switch op := r.IntN(100); {
 			case op < 80:
-				require.NoError(t, st.SaveDelay(x))
-				waiting.put(x)
-			case op < 90:
-				for k := range waiting {
-					delete(waiting, k) // delivered: a record of it that is left does no harm
-					break
-				}
+				require.NoError(t, st.SaveDelays([]Delay{x}, now))
+				waiting[x] = true
 			case op < 94:
-				require.NoError(t, st.RotateDelays(waiting.list))
+				require.NoError(t, st.TurnDelays(now))
 			case op < 97:
 				st.sync.round()
 				require.NoError(t, st.Failed())
 			default:
 				st = reopen(t, st)
-				found := waitingDelays{}
-				for c := uint64(1); c <= 3; c++ {
-					for _, x := range st.Delays(c) {
-						require.Equal(t, c, x.Channel)
-						found.put(x)
-					}
+				found := foundDelays(t, st, 3)
+				waiting.past(now)
+				for x := range waiting {
+					require.True(t, found[x], "%v", x)
 				}
-				for k, x := range waiting {
-					require.Equal(t, x, found[k])
-				}
-				require.NoError(t, st.RotateDelays(waiting.list)) // the broker begins anew with what it found
 			}
 		}
-		names, err := d.List()
-		require.NoError(t, err)
-		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".delays") })
-		require.LessOrEqual(t, len(names), 3, "generations that nobody needs are removed: %v", names)
+		require.NotEmpty(t, waiting)
+		require.Less(t, len(delayNames(t, d)), 300) // a start makes new files for the lanes it uses
+		require.NoError(t, st.TurnDelays(now))
+		now += int64(100 * time.Hour)
+		require.NoError(t, st.TurnDelays(now))
+		require.NoError(t, st.TurnDelays(now))
+		require.LessOrEqual(t, len(delayNames(t, d)), delayLanes, "all of it is past, what is left is empty")
+		st = reopen(t, st)
+		for x := range foundDelays(t, st, 3) {
+			t.Errorf("found %v, which is past", x)
+		}
 	})
 }
 
-// TestRotateWithNothingWaiting: the last records were never synced and nothing takes their place.
-func TestRotateWithNothingWaiting(t *testing.T) {
-	st := open(t, NewHeapDisk(), small)
-	none := func() []Delay { return nil }
-	require.NoError(t, st.RotateDelays(none))
-	for range 3 {
-		require.NoError(t, st.SaveDelay(Delay{Channel: 1, Pos: 1, Due: 1}))
-		require.NoError(t, st.RotateDelays(none))
-		require.NoError(t, st.RotateDelays(none))
-		st.sync.round()
-		require.NoError(t, st.Failed())
+// TestDelaysDoNotPileUp: a hundred requeues a second, most of them for a second, for a day: what is kept follows from what waits.
+func TestDelaysDoNotPileUp(t *testing.T) {
+	d := NewHeapDisk()
+	st := open(t, d, small)
+	now := time.Now().UnixNano()
+	most := int64(0)
+	for second := range 24 * 3600 {
+		list := make([]Delay, 0, 100)
+		for i := range 100 {
+			delay := int64(time.Second)
+			if i == 0 {
+				delay = int64(time.Minute)
+			}
+			if i == 1 && second%600 == 0 {
+				delay = int64(time.Hour)
+			}
+			list = append(list, Delay{Channel: 1, Pos: Pos(second*100 + i + 1), Due: now + delay, Attempts: 1})
+		}
+		require.NoError(t, st.SaveDelays(list, now))
+		require.NoError(t, st.TurnDelays(now))
+		now += int64(time.Second)
+		if second%1000 == 999 {
+			size := int64(0)
+			for _, name := range delayNames(t, d) {
+				f, err := d.OpenFile(name, false)
+				require.NoError(t, err)
+				n, err := f.Size()
+				require.NoError(t, err)
+				size += n
+			}
+			most = max(most, size)
+		}
 	}
-	require.NoError(t, st.SaveDelay(Delay{Channel: 1, Pos: 1, Due: 1}))
-	require.NoError(t, st.Close())
+	require.Less(t, most, int64(64<<10), "276 MB were written")
 }
 
-// TestDelaysTogether: REQ on several loops, rotation and sync rounds meet.
+// TestDelaysOfOneBatchAreGrouped: one batch of every kind of delay ends up in one file for each kind.
+func TestDelaysOfOneBatchAreGrouped(t *testing.T) {
+	d := NewHeapDisk()
+	st := open(t, d, small)
+	now := time.Now().UnixNano()
+	var list []Delay
+	for i := range 3000 {
+		list = append(list, Delay{Channel: 1, Pos: Pos(i + 1), Due: now + int64(time.Second)<<uint(i%30) - 1, Attempts: 1})
+	}
+	require.NoError(t, st.SaveDelays(list, now))
+	require.Len(t, delayNames(t, d), delayLanes)
+	st = reopen(t, st)
+	require.Len(t, foundDelays(t, st, 1), 3000)
+}
+
+// TestDelaysTogether: REQ on several loops, new files and sync rounds meet.
 func TestDelaysTogether(t *testing.T) {
 	st := open(t, NewHeapDisk(), small)
-	var mu sync.Mutex
 	waiting := waitingDelays{}
+	now := time.Now().UnixNano()
+	var clock atomic.Int64
+	clock.Store(now)
+	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for w := range 3 {
 		wg.Go(func() {
 			for i := range 1000 {
-				d := Delay{Channel: uint64(w + 1), Pos: Pos(i + 1), Due: int64(i)}
-				mu.Lock()
-				if err := st.SaveDelay(d); err != nil {
+				now := clock.Add(int64(10 * time.Millisecond))
+				d := Delay{Channel: uint64(w + 1), Pos: Pos(i + 1), Due: now + int64(time.Hour) + int64(i*w)*int64(time.Second), Attempts: 1}
+				if err := st.SaveDelays([]Delay{d, {Channel: 9, Pos: 1, Due: now + 1}}, now); err != nil {
 					t.Error(err)
 				}
-				waiting.put(d)
+				mu.Lock()
+				waiting[d] = true
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Go(func() {
 		for range 30 {
-			err := st.RotateDelays(func() []Delay {
-				mu.Lock()
-				defer mu.Unlock()
-				return waiting.list()
-			})
-			if err != nil {
+			if err := st.TurnDelays(clock.Add(int64(time.Second))); err != nil {
 				t.Error(err)
 			}
 		}
@@ -137,27 +196,21 @@ func TestDelaysTogether(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, st.Failed())
 	st = reopen(t, st)
-	found := waitingDelays{}
-	for c := uint64(1); c <= 3; c++ {
-		for _, x := range st.Delays(c) {
-			found.put(x)
-		}
-	}
-	require.Equal(t, waiting, found)
+	require.Equal(t, waiting, foundDelays(t, st, 3))
 }
 
 // TestDelaysThatCannotBeSynced: like any failed sync it ends publishing.
 func TestDelaysThatCannotBeSynced(t *testing.T) {
 	for name, f := range map[string]func(st *Store){
-		"round":    func(st *Store) { st.sync.round() },
-		"rotation": func(st *Store) { _ = st.RotateDelays(func() []Delay { return nil }); st.sync.round() },
+		"round": func(st *Store) { st.sync.round() },
+		"turn":  func(st *Store) { require.ErrorIs(t, st.TurnDelays(laneSpan(0)+1), errPlanted) },
 	} {
 		p := &planted{match: func(op, name string) bool { return op == opSync && strings.HasSuffix(name, ".delays") }}
 		st := open(t, &faultDisk{Disk: NewHeapDisk(), before: p.before}, small)
-		require.NoError(t, st.SaveDelay(Delay{Channel: 1, Pos: 1, Due: 1}))
+		require.NoError(t, st.SaveDelays([]Delay{{Channel: 1, Pos: 1, Due: 2}}, 1))
 		p.arm(1)
 		f(st)
 		require.ErrorIs(t, st.Failed(), errPlanted, name)
-		require.ErrorIs(t, st.SaveDelay(Delay{Channel: 1, Pos: 2, Due: 1}), errPlanted, name)
+		require.ErrorIs(t, st.SaveDelays([]Delay{{Channel: 1, Pos: 2, Due: 2}}, 1), errPlanted, name)
 	}
 }

@@ -191,9 +191,9 @@ func (r *faultRun) script(always bool) {
 		case 4, 16:
 			r.awaitRound()
 		case 5, 15:
-			r.tell(r.st.SaveDelay(Delay{Channel: c.ID, Pos: from, Due: 1})) // on error it holds until the next start only
+			r.tell(r.st.SaveDelays([]Delay{{Channel: c.ID, Pos: from, Due: 5}}, 1)) // on error it holds until the next start only
 		case 11, 17:
-			r.tell(r.st.RotateDelays(func() []Delay { return []Delay{{Channel: c.ID, Pos: from, Due: 1}} }))
+			r.tell(r.st.TurnDelays(int64(i) * laneSpan(0)))
 		case 6, 12, 18:
 			r.free(l, states[StreamMain], end)
 		case 8:
@@ -206,7 +206,7 @@ func (r *faultRun) script(always bool) {
 			err := r.st.man.rewrite()
 			r.tell(err)
 			if err != nil && r.st.man.broken() == nil {
-				r.excused += r.hits() - hits // the old file goes on
+				r.excused += min(r.hits()-hits, 1) // the old file goes on; a sync round may fail meanwhile
 			}
 		case 14:
 			r.shortLived()

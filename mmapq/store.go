@@ -29,7 +29,7 @@ type Store struct {
 	disk    Disk
 	man     *manifest
 	table   *table
-	delays  *delayFile
+	delays  *delayFiles
 	pool    pool
 	prepare *preparer
 	sync    *syncer
@@ -70,7 +70,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	}
 	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry}
 	st.table = &table{st: st}
-	st.delays = &delayFile{st: st}
+	st.delays = &delayFiles{st: st}
 	st.pool.bySize = map[int][]*slot{}
 	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
 	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
@@ -120,7 +120,7 @@ func (st *Store) load() error {
 	if err != nil {
 		return err
 	}
-	st.foundDelays, err = st.delays.recover(names)
+	st.foundDelays, err = st.delays.recover(names, time.Now().UnixNano())
 	return err
 }
 

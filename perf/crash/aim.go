@@ -25,7 +25,7 @@ var crashPoints = []crashPoint{
 	{'f', "manifest", false}, {'g', "manifest-done", false}, {'h', "rewrite", true}, {'i', "rewritten", true},
 	{'j', "sync", false}, {'k', "sync-data", false}, {'l', "synced", false}, {'m', "topic-gone", true}, {'n', "channel-gone", false},
 	{'o', "empty", false}, {'p', "floor", false}, {'q', "state", false}, {'r', "punch", true}, {'s', "delay", false},
-	{'t', "delays-rotate", true}, {'u', "delays-rotated", true}, {'v', "recover", true}, {'w', "close", true},
+	{'t', "delays-turn", true}, {'u', "delays-past", true}, {'v', "recover", true}, {'w', "close", true},
 }
 
 const (

@@ -1,0 +1,16 @@
+package mmapq
+
+// EachDue calls f with up to maxN messages of the deferred stream from p on, before limit, and their due times (ms since 1970). It returns where
+// the reader goes on. Only entries are read, never bodies: a start with millions of waiting messages must not read them all. A body is checked
+// when its message is delivered. The caller holds what Log.Run asks for.
+func (l *Log) EachDue(p, limit Pos, maxN int, f func(p Pos, due int64)) (next Pos) {
+	s, at, end := l.seek(p, limit)
+	if s == nil {
+		return max(p, limit)
+	}
+	end = min(end, at+Pos(maxN))
+	for p := at; p < end; p++ {
+		f(p, s.entry(uint32(p-s.base)).due())
+	}
+	return end
+}
