@@ -10,7 +10,7 @@ BIN    := bin
 all: build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/nsqd
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/nsqd ./cmd/nsqlookupd
 
 # A usable nsqd on the stock ports of loopback, data in ./run.
 run: build

@@ -12,22 +12,31 @@ func (s *Server) channelArgs(r *request) (topic *fanout.Topic, channel []byte, r
 	if !ok {
 		return nil, nil, refusal
 	}
-	name, ok := r.args.get("topic")
+	name, channel, refusal := channelNames(r.args)
+	if refusal.status != 0 {
+		return nil, nil, refusal
+	}
+	if topic = s.o.Broker.LookupTopic(string(name)); topic == nil {
+		return nil, nil, fail(fasthttp.StatusNotFound, "TOPIC_NOT_FOUND")
+	}
+	return topic, channel, reply{}
+}
+
+// channelNames checks the two names in the fixed order. They alias the request.
+func channelNames(args query) (topic, channel []byte, refusal reply) {
+	topic, ok := args.get("topic")
 	switch {
 	case !ok:
 		return nil, nil, fail(fasthttp.StatusBadRequest, "MISSING_ARG_TOPIC")
-	case !codec.ValidTopic(name):
+	case !codec.ValidTopic(topic):
 		return nil, nil, fail(fasthttp.StatusBadRequest, "INVALID_ARG_TOPIC")
 	}
-	channel, ok = r.args.get("channel")
+	channel, ok = args.get("channel")
 	switch {
 	case !ok:
 		return nil, nil, fail(fasthttp.StatusBadRequest, "MISSING_ARG_CHANNEL")
 	case !codec.ValidChannel(channel):
 		return nil, nil, fail(fasthttp.StatusBadRequest, "INVALID_ARG_CHANNEL")
-	}
-	if topic = s.o.Broker.LookupTopic(string(name)); topic == nil {
-		return nil, nil, fail(fasthttp.StatusNotFound, "TOPIC_NOT_FOUND")
 	}
 	return topic, channel, reply{}
 }

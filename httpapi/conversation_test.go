@@ -95,17 +95,21 @@ func TestConversations(t *testing.T) {
 	peer := fixture{addr: addr, network: "tcp"}
 	stock := strings.HasPrefix(peer.call(t, "GET", "/info", "").body, `{"version":"1.3.0",`)
 	for _, c := range conversations {
-		t.Run(c.name, func(t *testing.T) {
-			names := strings.NewReplacer("$t", uniqueName(), "$u", uniqueName())
-			conn := dial(t, "tcp", addr)
-			for i, step := range c.steps {
-				w := step.want
-				if stock && step.stock != nil {
-					w = *step.stock
-				}
-				conn = step.play(t, conn, addr, names, w, fmt.Sprintf("step %d: %.120q", i, step.send))
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { converse(t, addr, stock, c.steps) })
+	}
+}
+
+// converse plays one conversation on a connection of its own.
+func converse(t *testing.T, addr string, stock bool, steps []exchange) {
+	t.Helper()
+	names := strings.NewReplacer("$t", uniqueName(), "$u", uniqueName())
+	conn := dial(t, "tcp", addr)
+	for i, step := range steps {
+		w := step.want
+		if stock && step.stock != nil {
+			w = *step.stock
+		}
+		conn = step.play(t, conn, addr, names, w, fmt.Sprintf("step %d: %.120q", i, step.send))
 	}
 }
 

@@ -88,10 +88,23 @@ func (e endpoints) route(method, p string) *route {
 	return nil
 }
 
+// methods lists the methods that have any route.
+func (e endpoints) methods() []string {
+	var list []string
+	for _, routes := range e {
+		for _, r := range routes {
+			if !slices.Contains(list, r.method) {
+				list = append(list, r.method)
+			}
+		}
+	}
+	return list
+}
+
 // redirect returns the path that was probably meant by p: without or with a slash at the end, then cleaned of empty and dot elements and
 // regardless of letter case. "" = none. Methods without any route are never redirected.
 func (e endpoints) redirect(method, p string) string {
-	if p == "/" || !slices.Contains(routedMethods, method) {
+	if p == "/" || !slices.Contains(e.methods(), method) {
 		return ""
 	}
 	if other := toggleSlash(p); e.route(method, other) != nil {
@@ -142,7 +155,7 @@ func cleanPath(p string) string {
 func (e endpoints) allowed(p string) string {
 	var methods []string
 	if p == "*" {
-		methods = slices.Clone(routedMethods)
+		methods = e.methods()
 	} else {
 		routes, _ := e.find(p)
 		if len(routes) == 0 {

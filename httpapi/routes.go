@@ -34,9 +34,7 @@ const (
 	put  = fasthttp.MethodPut
 )
 
-// routedMethods are the methods that occur in the table.
-var routedMethods = []string{get, post, put}
-
+// table is nsqd's API.
 var table = []route{
 	{method: get, path: "/ping", handle: ping, log: true},
 	{method: get, path: "/info", handle: info, log: true},
@@ -74,7 +72,7 @@ var table = []route{
 	{method: post, path: "/debug/freememory", handle: freeMemory, log: true},
 }
 
-func buildEndpoints() endpoints {
+func buildEndpoints(table []route) endpoints {
 	e := make(endpoints)
 	for i := range table {
 		r := &table[i]

@@ -83,12 +83,17 @@ type Server struct {
 	lookupds atomic.Pointer[[]string]
 }
 
-// New makes a server that owns listener from now on.
+// New makes a server of nsqd's API that owns listener from now on.
 func New(listener net.Listener, o Options) *Server {
+	return newServer(listener, o, table)
+}
+
+// newServer makes a server of the API that table describes.
+func newServer(listener net.Listener, o Options, table []route) *Server {
 	if o.timeouts == (timeouts{}) {
 		o.timeouts = defaultTimeouts
 	}
-	s := &Server{o: o, endpoints: buildEndpoints(), process: processRegistry(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
+	s := &Server{o: o, endpoints: buildEndpoints(table), process: processRegistry(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
 	connections := o.MaxConnections
 	if connections == 0 {
 		connections = connectionsMax

@@ -24,7 +24,7 @@ func main() {
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	o, exit := options.Load(program, args)
 	if exit != nil {
-		return leave(exit, stdout, stderr)
+		return exit.Leave(program, stdout, stderr)
 	}
 	log := logging.New(stderr, o.LogPrefix, o.LogLevel, o.LogFormat)
 	d := &daemon{o: o, log: log}
@@ -46,18 +46,4 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	}
 	log.Infof("NSQ: bye")
 	return status
-}
-
-// leave ends a run that never began.
-func leave(exit *options.Exit, stdout, stderr io.Writer) int {
-	if _, err := io.WriteString(stdout, exit.Stdout); err != nil {
-		return 1
-	}
-	if _, err := io.WriteString(stderr, exit.Stderr); err != nil {
-		return 1
-	}
-	if exit.Fatal != "" {
-		logging.StartupFatal(stderr, program, logging.Text, exit.Fatal)
-	}
-	return exit.Code
 }

@@ -292,10 +292,3 @@ func TestJSONLog(t *testing.T) {
 		require.Regexp(t, `^\{"time":"[^"]+","level":"INFO","message":".*"\}$`, l)
 	}
 }
-
-func TestShareDescriptors(t *testing.T) {
-	require.Equal(t, connections{tcp: 736, http: 128}, shareDescriptors(1024, 0))
-	require.Equal(t, connections{tcp: 1<<20 - 8192, http: 4096}, shareDescriptors(1<<20, 0))
-	require.Equal(t, connections{tcp: 77, http: 4096}, shareDescriptors(1<<64-1, 77))
-	require.Equal(t, connections{tcp: 1, http: 0}, shareDescriptors(0, 0))
-}

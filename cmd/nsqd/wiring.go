@@ -59,7 +59,7 @@ func (d *daemon) loopOptions() loop.Options {
 	return loop.Options{
 		Addresses:      []string{o.TCPAddress},
 		Loops:          o.Loops,
-		MaxConnections: d.connections().tcp,
+		MaxConnections: d.connections().TCP,
 		MagicTimeout:   o.MagicTimeout,
 		Limits: codec.Limits{
 			MaxMsgSize: o.MaxMsgSize, MaxBodySize: o.MaxBodySize, MaxRdyCount: o.MaxRdyCount, MaxReqTimeout: o.MaxReqTimeout,
@@ -100,7 +100,7 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 		MaxMsgSize:     o.MaxMsgSize,
 		MaxBodySize:    o.MaxBodySize,
 		MaxReqTimeout:  o.MaxReqTimeout,
-		MaxConnections: d.connections().http,
+		MaxConnections: d.connections().HTTP,
 		Traffic:        d.traffic,
 		MaxSeries:      o.MetricsMaxSeries,
 	}

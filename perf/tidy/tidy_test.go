@@ -24,8 +24,9 @@ var mayImport = map[string][]string{
 	"mmapq":   {},
 	"fanout":  {"mmapq", "codec"},
 	"loop":    {"codec", "fanout"},
-	"httpapi": {"codec", "fanout"},
-	"cmd":     {"codec", "mmapq", "fanout", "loop", "httpapi", "cmd"},
+	"lookupd": {"codec"},
+	"httpapi": {"codec", "fanout", "lookupd"},
+	"cmd":     {"codec", "mmapq", "fanout", "loop", "lookupd", "httpapi", "cmd"},
 	"perf":    {"codec", "perf"},
 }
 

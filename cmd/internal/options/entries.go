@@ -1,6 +1,9 @@
 package options
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // support says what this version does with an option.
 type support int
@@ -11,7 +14,7 @@ const (
 	absent                // refused at start unless it has its default: whoever sets it relies on something that is not here
 )
 
-// entry is one option. field points into the Nsqd that made the table.
+// entry is one option. field points into the struct that made the table.
 type entry struct {
 	flag    string
 	key     string // configuration key; "" = not in the file and not in /config
@@ -22,11 +25,12 @@ type entry struct {
 
 // entries is the table of all nsqd options, in the order of flags.md.
 func (o *Nsqd) entries() []entry {
-	groups := [][]entry{o.generalEntries(), o.peerEntries(), o.queueEntries(), o.clientEntries(), o.reportEntries(), o.tlsEntries(), o.ownEntries()}
-	var all []entry
-	for _, g := range groups {
-		all = append(all, g...)
-	}
+	return keyed(o.generalEntries(), o.peerEntries(), o.queueEntries(), o.clientEntries(), o.reportEntries(), o.tlsEntries(), o.ownEntries())
+}
+
+// keyed joins groups and fills in the configuration keys that follow from the flags.
+func keyed(groups ...[]entry) []entry {
+	all := slices.Concat(groups...)
 	for i := range all {
 		switch all[i].key {
 		case "":

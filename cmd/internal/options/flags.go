@@ -19,26 +19,34 @@ type Exit struct {
 	Fatal  string // the text of one FATAL log line; "" = none
 }
 
-// Load reads the command line (without the program's name), then the file it names, over the defaults. Exactly one result is nil.
+// Load reads nsqd's command line (without the program's name), then the file it names, over the defaults. Exactly one result is nil.
 func Load(program string, args []string) (*Nsqd, *Exit) {
 	o := Default()
-	set, exit := o.parseFlags(program, args)
-	if exit != nil {
+	if exit := fill(program, o, &o.Config, &o.Version, args); exit != nil {
 		return nil, exit
-	}
-	if o.Version {
-		return nil, &Exit{Stdout: version.Line(program) + "\n"}
-	}
-	if o.Config != "" {
-		if exit := o.loadFile(o.Config, set); exit != nil {
-			return nil, exit
-		}
 	}
 	return o, nil
 }
 
+// holder is the options of one daemon, described by its table.
+type holder interface{ entries() []entry }
+
+// fill sets o from the command line and the file that config then names. nil: the process goes on.
+func fill(program string, o holder, config *string, showVersion *bool, args []string) *Exit {
+	set, exit := parseFlags(program, o, args)
+	switch {
+	case exit != nil:
+		return exit
+	case *showVersion:
+		return &Exit{Stdout: version.Line(program) + "\n"}
+	case *config != "":
+		return loadFile(*config, o, set)
+	}
+	return nil
+}
+
 // parseFlags fills o and returns the names of the flags that were given.
-func (o *Nsqd) parseFlags(program string, args []string) (map[string]bool, *Exit) {
+func parseFlags(program string, o holder, args []string) (map[string]bool, *Exit) {
 	var out bytes.Buffer
 	var badPercentile *Exit
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)

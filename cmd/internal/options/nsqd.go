@@ -7,7 +7,6 @@ package options
 import (
 	"crypto/md5"
 	"hash/crc32"
-	"os"
 	"time"
 
 	"github.com/nsqloop/nsqloop/cmd/internal/logging"
@@ -100,11 +99,7 @@ type Nsqd struct {
 
 // Default gives every option the value it has when nobody sets it.
 func Default() *Nsqd {
-	hostname, err := os.Hostname()
-	if err != nil {
-		// Without a name the address to announce is unknown; an empty one is what other programs then see, and can be set by flag.
-		hostname = ""
-	}
+	hostname := hostname()
 	return &Nsqd{
 		LogLevel: logging.Info, LogPrefix: "[nsqd] ", ID: NodeID(hostname),
 		TCPAddress: "0.0.0.0:4150", HTTPAddress: "0.0.0.0:4151", HTTPSAddress: "0.0.0.0:4152", BroadcastAddress: hostname,

@@ -11,16 +11,19 @@ import (
 	"github.com/nsqloop/nsqloop/cmd/internal/logging"
 )
 
+// wordKeys are the keys whose values are words of a fixed set, in the order they are checked.
+var wordKeys = []string{"tls_required", "tls_min_version", "log_level", "log_format", "sync_policy", "profile"}
+
 // loadFile reads the keys of a flat TOML file into the options that no flag has set. Unknown keys are ignored.
-func (o *Nsqd) loadFile(path string, set map[string]bool) *Exit {
+func loadFile(path string, o holder, set map[string]bool) *Exit {
 	var file map[string]any
 	if _, err := toml.DecodeFile(path, &file); err != nil {
 		return &Exit{Code: 1, Fatal: fmt.Sprintf("failed to load config file %s - %s", path, err)}
 	}
 	// Words are checked before everything else, and also when a flag overrides them: a bad one is a mistake either way.
-	for _, key := range []string{"tls_required", "tls_min_version", "log_level", "log_format", "sync_policy", "profile"} {
+	for _, key := range wordKeys {
 		if v, ok := file[key]; ok {
-			if err := o.checkWord(key, v); err != nil {
+			if err := checkWord(o, key, v); err != nil {
 				return &Exit{Code: 1, Fatal: fmt.Sprintf("failed parsing %s %v", key, v)}
 			}
 		}
@@ -33,21 +36,24 @@ func (o *Nsqd) loadFile(path string, set map[string]bool) *Exit {
 		before := fmt.Sprint(value(e))
 		if err := setTOML(e, v); err != nil {
 			return &Exit{Code: 1, Stderr: bareLine(fmt.Sprintf("ERROR: Resolve failed to coerce value %v (%s) for field %s - %s",
-				v, before, o.fieldName(e), err))}
+				v, before, fieldName(o, e), err))}
 		}
 	}
 	return nil
 }
 
-// checkWord tries v on a copy, so that a flag given for the same option keeps its value.
-func (o *Nsqd) checkWord(key string, v any) error {
-	trial := *o
-	for _, e := range trial.entries() {
+// checkWord tries v and puts back what was there, so that a flag given for the same option keeps its value. A key that is not in the table is
+// like any other unknown key.
+func checkWord(o holder, key string, v any) error {
+	for _, e := range o.entries() {
 		if e.key == key {
-			return setTOML(e, v)
+			before := reflect.ValueOf(value(e))
+			err := setTOML(e, v)
+			reflect.ValueOf(e.field).Elem().Set(before)
+			return err
 		}
 	}
-	panic("BUG: no option has the key " + key)
+	return nil
 }
 
 // setTOML converts one value of the file. Numbers and booleans may be quoted, a list may be one string with commas, an integer duration
@@ -163,7 +169,7 @@ func tomlFloats(v any) (Percentiles, error) {
 }
 
 // fieldName finds the name of the field that e fills, for messages.
-func (o *Nsqd) fieldName(e entry) string {
+func fieldName(o holder, e entry) string {
 	fields := reflect.ValueOf(o).Elem()
 	for i := range fields.NumField() {
 		if fields.Field(i).Addr().Pointer() == reflect.ValueOf(e.field).Pointer() {
