@@ -38,7 +38,9 @@ type Options struct {
 	MaxTopics           int
 	MaxChannelsPerTopic int
 	MaxChannelConsumers int
-	Changed             func() // a topic or channel was created, deleted, paused or unpaused; must not block
+	LatencyQuantiles    []float64     // each in (0, 1]; none = the time from publish to FIN is not measured
+	LatencyWindow       time.Duration // of that measurement
+	Changed             func()        // a topic or channel was created, deleted, paused or unpaused; must not block
 	Info, Warn          func(format string, args ...any)
 }
 
@@ -56,7 +58,7 @@ type Broker struct {
 	topics map[string]*Topic
 	closed bool
 
-	toDelivery Durations // see Usage
+	toDelivery, toFinish Durations // see Usage
 }
 
 // Open restores every topic and channel of the directory behind disk and starts the broker's background goroutines. storeOpts.Settled is set

@@ -154,7 +154,7 @@ func TestCrashKeepsEverything(t *testing.T) {
 	ds := c.takeAll(t)
 	require.Len(t, ds, 5)
 	for _, i := range []int{0, 2, 4} {
-		require.NoError(t, c.Fin([]byte(ds[i].id)))
+		require.NoError(t, c.Fin([]byte(ds[i].id), Now()))
 	}
 	require.NoError(t, c.Req([]byte(ds[1].id), 0, Now()))
 	c.EndBatch()
@@ -181,7 +181,7 @@ func TestRequeueGoesToTail(t *testing.T) {
 	got := c.takeAll(t)
 	require.Equal(t, []string{"b", "c", "a"}, bodies(got))
 	require.EqualValues(t, 2, got[2].attempts)
-	require.ErrorIs(t, c.Fin([]byte("0123456789abcdef")), ErrNotInFlight)
+	require.ErrorIs(t, c.Fin([]byte("0123456789abcdef"), Now()), ErrNotInFlight)
 }
 
 func TestOwnership(t *testing.T) {
@@ -191,12 +191,12 @@ func TestOwnership(t *testing.T) {
 	b := r.sub(t, "t", "c", 1, ConsumerOptions{})
 	r.pub(t, "t", "a", "b")
 	da, db := a.take(t), b.take(t)
-	require.ErrorIs(t, b.Fin([]byte(da[0].id)), ErrNotOwner)
-	require.NoError(t, a.Fin([]byte(da[0].id)))
-	require.ErrorIs(t, a.Fin([]byte(da[0].id)), ErrNotInFlight)
+	require.ErrorIs(t, b.Fin([]byte(da[0].id), Now()), ErrNotOwner)
+	require.NoError(t, a.Fin([]byte(da[0].id), Now()))
+	require.ErrorIs(t, a.Fin([]byte(da[0].id), Now()), ErrNotInFlight)
 	require.NoError(t, b.Req([]byte(db[0].id), time.Hour, Now()))
-	require.ErrorIs(t, b.Fin([]byte(db[0].id)), ErrNotInFlight)
-	require.ErrorIs(t, a.Fin([]byte(db[0].id)), ErrNotInFlight)
+	require.ErrorIs(t, b.Fin([]byte(db[0].id), Now()), ErrNotInFlight)
+	require.ErrorIs(t, a.Fin([]byte(db[0].id), Now()), ErrNotInFlight)
 }
 
 func TestTimeoutAndTouch(t *testing.T) {
@@ -258,7 +258,7 @@ func TestManySegmentsAreFreedAndPositionsGoOn(t *testing.T) {
 		for _, d := range c.takeAll(t) {
 			require.Equal(t, fmt.Sprint("m", seen), d.body)
 			seen++
-			require.NoError(t, c.Fin([]byte(d.id)))
+			require.NoError(t, c.Fin([]byte(d.id), Now()))
 		}
 		c.EndBatch()
 	}
@@ -303,7 +303,7 @@ func TestEmptyAndDelete(t *testing.T) {
 	d := c.takeAll(t)
 	require.NoError(t, c.Channel().Empty())
 	require.Same(t, c.Channel(), <-r.sink.changed)
-	require.ErrorIs(t, c.Fin([]byte(d[0].id)), ErrNotInFlight)
+	require.ErrorIs(t, c.Fin([]byte(d[0].id), Now()), ErrNotInFlight)
 	require.Equal(t, 2, c.Credit())
 	require.Empty(t, c.takeAll(t))
 	r.pub(t, "t", "x")

@@ -41,6 +41,8 @@ type Channel struct {
 	arrived   uint64 // deferred messages taken over since start
 	startOrd  uint64 // ordinal of the main stream when counting began
 	skips     []skipRange
+
+	latency *latencyMeter // nil unless percentiles are configured; has its own mutex
 }
 
 func newChannel(t *Topic, meta mmapq.ChannelMeta, ephemeral bool, slot *mmapq.ChannelSlot, states [2]*mmapq.State, floor, cursor [2]mmapq.Pos) *Channel {
@@ -48,6 +50,7 @@ func newChannel(t *Topic, meta mmapq.ChannelMeta, ephemeral bool, slot *mmapq.Ch
 		t: t, name: meta.Name, memory: ephemeral || t.ephemeral, ephemeral: ephemeral, meta: meta, slot: slot, states: states,
 		floor: floor, cursor: cursor,
 	}
+	ch.latency = newLatencyMeter(t.b.opts.LatencyQuantiles, int64(t.b.opts.LatencyWindow), Now())
 	ch.paused.Store(meta.Paused)
 	ch.startOrd = t.logs[streamMain].Ordinal(t.visible(streamMain))
 	return ch

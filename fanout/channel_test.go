@@ -22,7 +22,7 @@ func TestOnlyWhatComesBackWakes(t *testing.T) {
 	r.pub(t, "t", "a", "b", "c", "d")
 	d := c.takeAll(t)
 	require.False(t, c.Channel().Park(0))
-	require.NoError(t, c.Fin([]byte(d[0].id)))
+	require.NoError(t, c.Fin([]byte(d[0].id), Now()))
 	c.EndBatch()
 	require.Empty(t, r.sink.wake)
 	require.NoError(t, c.Req([]byte(d[1].id), 0, Now()))
@@ -253,7 +253,7 @@ func TestSideQueueUnderAHeldTopic(t *testing.T) {
 	ch.mu.Lock()
 	ch.side.push(makeKey(streamMain, ch.cursor[streamMain]-1), ch.cursor[streamMain]+5) // put back while more was visible than is now
 	ch.mu.Unlock()
-	require.NoError(t, c.Fin([]byte(d[0].id)))
+	require.NoError(t, c.Fin([]byte(d[0].id), Now()))
 	c.EndBatch()
 	require.True(t, ch.Park(0))
 	require.Empty(t, c.take(t), "it was finished meanwhile")
@@ -276,7 +276,7 @@ func TestSampleRate(t *testing.T) {
 	require.InDelta(t, 0.30*float64(len(d)), len(again), 0.02*n)
 	for _, x := range again {
 		require.EqualValues(t, 2, x.attempts)
-		require.NoError(t, c.Fin([]byte(x.id)))
+		require.NoError(t, c.Fin([]byte(x.id), Now()))
 	}
 	c.EndBatch()
 	require.Zero(t, c.InFlight())
@@ -304,7 +304,7 @@ func TestDeletedChannelUnderItsConsumers(t *testing.T) {
 	require.NotSame(t, c.Channel(), next.Channel())
 	c.SetReady(10)
 	require.Empty(t, c.take(t))
-	require.NoError(t, c.Fin([]byte(d[0].id)))
+	require.NoError(t, c.Fin([]byte(d[0].id), Now()))
 	require.NoError(t, c.Req([]byte(d[1].id), 0, Now()))
 	require.NoError(t, c.Req([]byte(d[2].id), time.Hour, Now()))
 	c.EndBatch()

@@ -68,6 +68,9 @@ func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 		return false
 	}
 	c.messages += int64(run.N)
+	if c.ch.latency != nil {
+		c.stamp(run)
+	}
 	if run.Pinned && len(run.ids) == 0 {
 		// First deliveries. The oldest of the run speaks for all: one look at memory that is about to be written anyway.
 		c.ch.t.b.toDelivery.Add(now-mmapq.FrameTimestamp(run.Bytes), uint64(run.N))

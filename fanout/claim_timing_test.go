@@ -62,7 +62,7 @@ func (f *feed) claim() int {
 
 func (f *feed) finish(n int) error {
 	for i := range n {
-		if err := f.c.Fin(f.ids[i][:]); err != nil {
+		if err := f.c.Fin(f.ids[i][:], Now()); err != nil {
 			return err
 		}
 	}

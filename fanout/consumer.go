@@ -35,8 +35,10 @@ type Consumer struct {
 	dirtied                      bool // finished or put back since the last EndBatch
 	returned                     bool // put back since then: somebody may be waiting for it
 
-	delays   []mmapq.Delay // of REQs, not yet recorded
-	delaysAt int64         // Now() of the first
+	delays   []mmapq.Delay    // of REQs, not yet recorded
+	delaysAt int64            // Now() of the first
+	stamps   map[uint64]int64 // publish times of what is in flight; nil unless the channel measures latency
+	taken    finTimes
 
 	epoch  atomic.Uint64 // of the channel, as far as this lease knows
 	shared [5]atomic.Int64
@@ -71,6 +73,7 @@ func (c *Consumer) Channel() *Channel { return c.ch }
 func (c *Consumer) Refresh() {
 	if e := c.ch.epoch.Load(); e != c.epoch.Load() {
 		c.lease.clear()
+		clear(c.stamps)
 		c.publish()
 		c.epoch.Store(e) // last: the reclaimer waits for it before it unmaps state
 	}
@@ -131,8 +134,8 @@ func (ch *Channel) whose(id uint64) error {
 }
 
 // Fin finishes a message. raw is 16 bytes of any content.
-func (c *Consumer) Fin(raw []byte) error {
-	id, _, err := c.takeID(raw)
+func (c *Consumer) Fin(raw []byte, now int64) error {
+	id, delivered, err := c.takeID(raw)
 	if err != nil {
 		return err
 	}
@@ -140,6 +143,10 @@ func (c *Consumer) Fin(raw []byte) error {
 	c.ch.finish(s, p)
 	c.finished++
 	c.dirtied = true
+	c.countFin(now - delivered)
+	if c.ch.latency != nil {
+		c.measured(id, now)
+	}
 	return nil
 }
 
@@ -177,6 +184,7 @@ func (c *Consumer) Req(raw []byte, delay time.Duration, now int64) error {
 // putBack is Channel.putBack for what this consumer held. Caller holds ch.mu and has seen there that the lease is of the channel's epoch.
 func (c *Consumer) putBack(id uint64, delay time.Duration, now int64, flags sideKey) {
 	c.dirtied, c.returned = true, true
+	delete(c.stamps, id)
 	c.ch.putBack(id, delay, now, flags)
 }
 
@@ -236,6 +244,7 @@ func (c *Consumer) EndBatch() {
 		return
 	}
 	c.dirtied = false
+	c.flushFins()
 	for _, s := range c.ch.states {
 		s.MarkDirty()
 	}

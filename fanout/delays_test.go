@@ -19,7 +19,7 @@ func TestRequeueDelaySurvivesCrash(t *testing.T) {
 	require.NoError(t, c.Req([]byte(ds[0].id), 300*time.Millisecond, Now()))
 	require.NoError(t, c.Req([]byte(ds[1].id), time.Hour, Now()))
 	began := Now()
-	require.NoError(t, c.Fin([]byte(ds[2].id)))
+	require.NoError(t, c.Fin([]byte(ds[2].id), Now()))
 	c.EndBatch()
 	for range 3 {
 		r = r.crash(t, mmapq.Options{}, Options{})

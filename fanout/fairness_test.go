@@ -60,7 +60,7 @@ func (p *simplePump) pump() {
 // finish answers what consumer i holds.
 func (p *simplePump) finish(i int) error {
 	for _, id := range p.held[i] {
-		if err := p.consumers[i].Fin(fmt.Appendf(nil, "%016x", id)); err != nil {
+		if err := p.consumers[i].Fin(fmt.Appendf(nil, "%016x", id), Now()); err != nil {
 			return err
 		}
 	}

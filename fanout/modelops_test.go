@@ -376,7 +376,7 @@ func (s *sim) answer(o op, c *simConsumer, id string) error {
 	var got error
 	switch o.kind {
 	case opFin, opFinAll:
-		got = c.Fin([]byte(id))
+		got = c.Fin([]byte(id), Now())
 		if h != nil {
 			c.ref.drop(h)
 		}

@@ -48,7 +48,7 @@ func TestFinishedBeforeAKillIsFreed(t *testing.T) {
 		c := r.sub(t, "t", "c", 5000, ConsumerOptions{})
 		r.pub(t, "t", big(1000)...)
 		for _, d := range c.takeAll(t) {
-			require.NoError(t, c.Fin([]byte(d.id)))
+			require.NoError(t, c.Fin([]byte(d.id), Now()))
 		}
 		r = r.crash(t, smallSegments, Options{}) // no EndBatch: the reclaimer was not told
 		defer r.Close()
@@ -76,7 +76,7 @@ func TestOneMessageKeepsItsSegment(t *testing.T) {
 				ds := c.takeAll(t)
 				for i, d := range ds {
 					if i != 500 {
-						require.NoError(t, c.Fin([]byte(d.id)))
+						require.NoError(t, c.Fin([]byte(d.id), Now()))
 					}
 				}
 				require.NoError(t, hold(c, []byte(ds[500].id)))
@@ -90,7 +90,7 @@ func TestOneMessageKeepsItsSegment(t *testing.T) {
 				d := c.takeAll(t)
 				require.Equal(t, []string{ds[500].body}, bodies(d))
 				require.EqualValues(t, 2, d[0].attempts)
-				require.NoError(t, c.Fin([]byte(d[0].id)))
+				require.NoError(t, c.Fin([]byte(d[0].id), Now()))
 				c.EndBatch()
 				time.Sleep(time.Second)
 				require.LessOrEqual(t, len(segmentFiles(t, disk)), 2)
@@ -119,7 +119,7 @@ func TestDeletedLeavesNothing(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.NotEmpty(t, segmentFiles(t, disk), "a run is still being written")
 		require.Equal(t, byte('|'), run.Bytes[35])
-		require.NoError(t, c.Fin(run.Bytes[18:34]), "its state is still there")
+		require.NoError(t, c.Fin(run.Bytes[18:34], Now()), "its state is still there")
 		run.Release()
 		c.Close(Now())
 		time.Sleep(2 * time.Second)

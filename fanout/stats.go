@@ -13,6 +13,7 @@ type TopicStats struct {
 	MessageCount, MessageBytes uint64
 	Paused                     bool
 	Channels                   []ChannelStats // sorted by name
+	Latency                    Latency        // of all channels
 }
 
 // ChannelStats is one channel for /stats.
@@ -24,6 +25,7 @@ type ChannelStats struct {
 	FinishCount                              uint64
 	ClientCount                              int
 	Paused                                   bool
+	Latency                                  Latency
 	Oldest                                   time.Duration // age of the oldest unfinished message, see Channel.Oldest, whose caller sets it
 }
 
@@ -44,9 +46,14 @@ func (t *Topic) Stats() TopicStats {
 	}
 	list := t.Channels()
 	s.Channels = make([]ChannelStats, 0, len(list))
+	var meters []*latencyMeter
 	for _, ch := range list {
 		s.Channels = append(s.Channels, ch.Stats())
+		if ch.latency != nil {
+			meters = append(meters, ch.latency)
+		}
 	}
+	s.Latency = latencyOf(t.b.opts.LatencyQuantiles, meters, Now())
 	return s
 }
 
@@ -61,6 +68,10 @@ func between(l *mmapq.Log, from, to mmapq.Pos) int64 {
 // Stats returns the channel's figures.
 func (ch *Channel) Stats() ChannelStats {
 	l := ch.t.logs[streamMain]
+	var latency Latency
+	if ch.latency != nil {
+		latency = latencyOf(ch.latency.quantiles, []*latencyMeter{ch.latency}, Now())
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	limit := ch.t.visible(streamMain)
@@ -78,6 +89,7 @@ func (ch *Channel) Stats() ChannelStats {
 		TimeoutCount: ch.timeouts,
 		ClientCount:  len(ch.consumers),
 		Paused:       ch.paused.Load(),
+		Latency:      latency,
 	}
 	delivered := ch.past.Messages
 	for _, c := range ch.consumers {

@@ -270,7 +270,7 @@ func (l *stressLoop) answer(ch *Channel, c *stressConsumer, m stressMsg) {
 		}
 		if err == nil {
 			l.ledger.finished(ch, m)
-			err = c.Fin(m.id[:])
+			err = c.Fin(m.id[:], Now())
 		}
 	}
 	if err != nil {

@@ -21,12 +21,13 @@ func DurationBound(i int) int64 { return mmapq.DurationBound(i) }
 // Usage is what the broker's log uses and how it does, for watching.
 type Usage struct {
 	mmapq.Usage
+	DeliveryToFinish  DurationCounts
 	PublishToDelivery DurationCounts // of first deliveries; a run counts with the age of its first message
 }
 
 // Usage walks all topics; any goroutine.
 func (b *Broker) Usage() Usage {
-	u := Usage{PublishToDelivery: b.toDelivery.Load()}
+	u := Usage{PublishToDelivery: b.toDelivery.Load(), DeliveryToFinish: b.toFinish.Load()}
 	u.Usage = b.st.Usage()
 	for _, t := range b.Topics() {
 		for _, l := range t.logs {
@@ -66,4 +67,25 @@ func age(now, stamp int64) time.Duration {
 		return 0
 	}
 	return time.Duration(max(0, now-stamp))
+}
+
+// finTimes gathers equal times from delivery to FIN, so that the messages of one run and batch are counted at once.
+type finTimes struct {
+	ns int64
+	n  uint64
+}
+
+func (c *Consumer) countFin(ns int64) {
+	if c.taken.ns != ns {
+		c.flushFins()
+		c.taken.ns = ns
+	}
+	c.taken.n++
+}
+
+func (c *Consumer) flushFins() {
+	if c.taken.n > 0 {
+		c.ch.t.b.toFinish.Add(c.taken.ns, c.taken.n)
+		c.taken.n = 0
+	}
 }

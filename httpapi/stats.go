@@ -2,11 +2,23 @@ package httpapi
 
 import "github.com/nsqloop/nsqloop/fanout"
 
-// latency is the e2e_processing_latency object. Percentiles are not built yet, so it says what the stock daemon says when none are
-// configured; the object itself must be there, tools fail without it.
+// latency is the e2e_processing_latency object. It must always be there, tools fail without it.
 type latency struct {
-	Count       int        `json:"count"`
-	Percentiles []struct{} `json:"percentiles"` // null
+	Count       int          `json:"count"`
+	Percentiles []latencyValue `json:"percentiles"` // null when none are configured
+}
+
+type latencyValue struct {
+	Quantile float64 `json:"quantile"`
+	Value    float64 `json:"value"` // ns
+}
+
+func latencyFrom(from fanout.Latency) latency {
+	to := latency{Count: from.Count}
+	for _, p := range from.Percentiles {
+		to.Percentiles = append(to.Percentiles, latencyValue(p))
+	}
+	return to
 }
 
 // topicStats and channelStats keep the API's order of fields.
@@ -141,7 +153,7 @@ func collectTopic(topic *fanout.Topic, q statsQuery, consumers map[channelKey][]
 	from := topic.Stats()
 	to := topicStats{
 		Name: from.Name, Depth: from.Depth, BackendDepth: from.BackendDepth, MessageCount: from.MessageCount,
-		MessageBytes: from.MessageBytes, Paused: from.Paused, Channels: make([]channelStats, 0, len(from.Channels)),
+		MessageBytes: from.MessageBytes, Paused: from.Paused, Latency: latencyFrom(from.Latency), Channels: make([]channelStats, 0, len(from.Channels)),
 	}
 	for i := range from.Channels {
 		c := &from.Channels[i]
@@ -151,7 +163,7 @@ func collectTopic(topic *fanout.Topic, q statsQuery, consumers map[channelKey][]
 		to.Channels = append(to.Channels, channelStats{
 			Name: c.Name, Depth: c.Depth, BackendDepth: c.BackendDepth, InFlightCount: c.InFlight, DeferredCount: c.Deferred,
 			MessageCount: c.MessageCount, GlobalCount: c.GlobalMsgCount, RequeueCount: c.RequeueCount, TimeoutCount: c.TimeoutCount,
-			ClientCount: c.ClientCount, Paused: c.Paused, Clients: channelClients(q, consumers[channelKey{from.Name, c.Name}]),
+			ClientCount: c.ClientCount, Paused: c.Paused, Latency: latencyFrom(c.Latency), Clients: channelClients(q, consumers[channelKey{from.Name, c.Name}]),
 		})
 	}
 	return to, q.channel == "" || len(to.Channels) > 0

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -141,6 +142,7 @@ func (s *Statsd) topic(t *fanout.TopicStats) {
 	s.counter(name+"message_bytes", t.MessageBytes)
 	s.gauge(name+"depth", t.Depth)
 	s.gauge(name+"backend_depth", t.BackendDepth)
+	s.latency(name, t.Latency)
 	for i := range t.Channels {
 		c := &t.Channels[i]
 		if s.o.ExcludeEphemeral && strings.HasSuffix(c.Name, ephemeralSuffix) {
@@ -159,6 +161,14 @@ func (s *Statsd) channel(name string, c *fanout.ChannelStats) {
 	s.counter(name+"requeue_count", c.RequeueCount)
 	s.counter(name+"timeout_count", c.TimeoutCount)
 	s.gauge(name+"clients", int64(c.ClientCount))
+	s.latency(name, c.Latency)
+}
+
+// latency sends percentiles by their rounded number: 0.999 and 1 are both called 100.
+func (s *Statsd) latency(name string, l fanout.Latency) {
+	for _, p := range l.Percentiles {
+		s.gauge(fmt.Sprintf("%se2e_processing_latency_%.0f", name, p.Quantile*100), int64(p.Value))
+	}
 }
 
 func (s *Statsd) memory(m memory) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -58,17 +59,35 @@ func memoryText(w *bytes.Buffer, m *memory) {
 }
 
 func topicText(w *bytes.Buffer, t *topicStats, now time.Time) {
-	fmt.Fprintf(w, "\n%s[%-15s] depth: %-5d be-depth: %-5d msgs: %-8d e2e%%: \n",
-		pausedMark(t.Paused, "*P ", "   "), t.Name, t.Depth, t.BackendDepth, t.MessageCount)
+	fmt.Fprintf(w, "\n%s[%-15s] depth: %-5d be-depth: %-5d msgs: %-8d e2e%%: %s\n",
+		pausedMark(t.Paused, "*P ", "   "), t.Name, t.Depth, t.BackendDepth, t.MessageCount, latencyText(t.Latency))
 	for i := range t.Channels {
 		c := &t.Channels[i]
-		fmt.Fprintf(w, "%s[%-25s] depth: %-5d be-depth: %-5d inflt: %-4d def: %-4d re-q: %-5d timeout: %-5d msgs: %-8d e2e%%: \n",
+		fmt.Fprintf(w, "%s[%-25s] depth: %-5d be-depth: %-5d inflt: %-4d def: %-4d re-q: %-5d timeout: %-5d msgs: %-8d e2e%%: %s\n",
 			pausedMark(c.Paused, "   *P ", "      "), c.Name, c.Depth, c.BackendDepth, c.InFlightCount, c.DeferredCount,
-			c.RequeueCount, c.TimeoutCount, c.MessageCount)
+			c.RequeueCount, c.TimeoutCount, c.MessageCount, latencyText(c.Latency))
 		for j := range c.Clients {
 			fmt.Fprintf(w, "        %s\n", clientText(&c.Clients[j], now))
 		}
 	}
+}
+
+// latencyText is the values of the percentiles, for people.
+func latencyText(l latency) string {
+	var text []string
+	for _, p := range l.Percentiles {
+		switch v := p.Value; {
+		case v > 1e9:
+			text = append(text, fmt.Sprintf("%.1fs", v/1e9))
+		case v > 1e6:
+			text = append(text, fmt.Sprintf("%.1fms", v/1e6))
+		case v > 1e3:
+			text = append(text, fmt.Sprintf("%.1fus", v/1e3))
+		default:
+			text = append(text, fmt.Sprintf("%.1fns", v))
+		}
+	}
+	return strings.Join(text, ", ")
 }
 
 func pausedMark(paused bool, mark, blank string) string {

@@ -7,7 +7,7 @@ func (c *conn) ack(cmd *codec.Command) {
 	var err error
 	switch cmd.Kind {
 	case codec.KindFin:
-		err = c.cons.Fin(cmd.ID)
+		err = c.cons.Fin(cmd.ID, c.l.now)
 	case codec.KindReq:
 		err = c.cons.Req(cmd.ID, cmd.Delay, c.l.now)
 	case codec.KindTouch:

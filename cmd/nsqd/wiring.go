@@ -40,6 +40,8 @@ func (d *daemon) brokerOptions() fanout.Options {
 		MaxTopics:           o.MaxTopics,
 		MaxChannelsPerTopic: o.MaxChannelsPerTopic,
 		MaxChannelConsumers: o.MaxChannelConsumers,
+		LatencyQuantiles:    o.E2EProcessingLatencyPercentiles,
+		LatencyWindow:       o.E2EProcessingLatencyWindowTime,
 		Changed:             d.keeper.Changed,
 		Info:                d.log.Infof,
 		Warn:                d.log.Warnf,

@@ -113,7 +113,7 @@ func (o *Nsqd) reportEntries() []entry {
 		{"statsd-mem-stats", "", &o.StatsdMemStats, built, "push memory figures too"},
 		{"statsd-udp-packet-size", "", &o.StatsdUDPPacketSize, built, "largest datagram in bytes"},
 		{"statsd-exclude-ephemeral", "", &o.StatsdExcludeEphemeral, built, "leave ephemeral topics and channels out"},
-		{"e2e-processing-latency-percentile", "e2e_processing_latency_percentiles", &o.E2EProcessingLatencyPercentiles, absent,
+		{"e2e-processing-latency-percentile", "e2e_processing_latency_percentiles", &o.E2EProcessingLatencyPercentiles, built,
 			"percentiles of processing time to report, in (0, 1]; several times or separated by commas"},
 		{"e2e-processing-latency-window-time", "", &o.E2EProcessingLatencyWindowTime, built, "window of those percentiles"},
 	}
