@@ -26,14 +26,24 @@ type crowd struct {
 const crowdReaders = 3
 
 func TestCrowd(t *testing.T) {
-	for name, o := range map[string]Options{
-		"interval": {SegmentMax: 64 << 10, PoolBytes: 512 << 10, SyncTimeout: time.Millisecond, SyncEvery: 50},
-		"always":   {SegmentMax: 64 << 10, PoolBytes: 512 << 10, Sync: SyncAlways},
+	interval := Options{SegmentMax: 64 << 10, PoolBytes: 512 << 10, SyncTimeout: time.Millisecond, SyncEvery: 50}
+	always := Options{SegmentMax: 64 << 10, PoolBytes: 512 << 10, Sync: SyncAlways}
+	for _, c := range []struct {
+		name  string
+		o     Options
+		large int // batches from this size on are written by system calls
+	}{
+		{"interval", interval, writeOutFrom},
+		{"interval, written", interval, 1},
+		{"always", always, writeOutFrom},
+		{"always, written", always, 1},
 	} {
-		t.Run(name, func(t *testing.T) {
+		o := c.o
+		t.Run(c.name, func(t *testing.T) {
 			onDisks(t, func(t *testing.T, disk Disk) {
 				d := &faultDisk{Disk: disk} // notes a sync of memory that is gone
 				st := open(t, d, o)
+				st.large = c.large
 				meta, logs := newTopic(t, st, "t")
 				c := &crowd{t: t, l: logs[StreamMain], writers: 4, each: 1000, stop: make(chan struct{})}
 				c.run(meta.Base[StreamMain], o.Sync == SyncAlways)

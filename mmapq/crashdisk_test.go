@@ -64,8 +64,21 @@ func (d *crashDisk) mapped(name string, m *Mapping, err error) (*Mapping, error)
 		s := d.safe(f)
 		s.buf = keepPages(s.buf, f.buf, off, n)
 		return nil
-	}}, nil
+	}, open: func() (writer, error) { return crashWriter{d, m.Mem}, nil }}, nil
 }
+
+// crashWriter writes into a mapped file.
+type crashWriter struct {
+	d   *crashDisk
+	mem []byte
+}
+
+func (w crashWriter) WriteAt(p []byte, off int64) (int, error) {
+	w.d.ask()
+	return copy(w.mem[off:], p), nil
+}
+
+func (w crashWriter) Close() error { return nil }
 
 func (d *crashDisk) CreateMapped(name string, size int) (*Mapping, error) {
 	d.ask()

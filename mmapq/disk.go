@@ -13,7 +13,7 @@ var errShortFile = errors.New("too short for a segment")
 // Every method may block and is never called from an event loop, except the small window growth named at State.ensure.
 type Disk interface {
 	// CreateMapped makes a new file of exactly size bytes whose blocks are allocated (never sparse: a store into a hole of a full disk would be
-	// a signal) and maps it whole. On failure nothing is left behind.
+	// a signal) and maps it whole. It reads as zeros. On failure nothing is left behind.
 	CreateMapped(name string, size int) (*Mapping, error)
 	// OpenMapped maps an existing file whole.
 	OpenMapped(name string) (*Mapping, error)
@@ -46,10 +46,47 @@ type File interface {
 
 // Mapping is memory shared with a file. Mem stays valid until Unmap; nobody may touch it afterwards (segments are pinned, see Segment.pin).
 type Mapping struct {
-	Mem   []byte
-	sync  func(off, n int) error
-	unmap func() error
-	warm  func(off, n int) error
+	Mem    []byte
+	sync   func(off, n int) error
+	unmap  func() error
+	warm   func(off, n int) error
+	open   func() (writer, error) // nil: WriteAt stores into Mem
+	writer writer                 // between OpenWriter and CloseWriter
+}
+
+// writer is a descriptor of the file behind a mapping.
+type writer interface {
+	io.WriterAt
+	io.Closer
+}
+
+// OpenWriter prepares for WriteAt; again is harmless. The owner of the mapping sees to it that nobody calls it, WriteAt and CloseWriter at once.
+func (m *Mapping) OpenWriter() (err error) {
+	if m.writer == nil && m.open != nil {
+		m.writer, err = m.open()
+	}
+	return err
+}
+
+// WriteAt changes Mem[off:off+len(p)] by a system call: it costs no page fault, and failure is an error instead of a signal. Several goroutines
+// may write ranges of their own.
+func (m *Mapping) WriteAt(p []byte, off int) error {
+	if m.writer != nil {
+		_, err := m.writer.WriteAt(p, int64(off))
+		return err
+	}
+	copy(m.Mem[off:off+len(p)], p)
+	return nil
+}
+
+// CloseWriter gives the descriptor back; again is harmless.
+func (m *Mapping) CloseWriter() error {
+	w := m.writer
+	if w == nil {
+		return nil
+	}
+	m.writer = nil
+	return w.Close()
 }
 
 // SyncRange makes the pages that hold Mem[off:off+n] durable. The caller must not retry after an error: the kernel reports a failed
@@ -71,10 +108,11 @@ func (m *Mapping) Populate(off, n int) error {
 
 // Unmap ends the mapping.
 func (m *Mapping) Unmap() error {
+	err := m.CloseWriter()
 	if m.unmap == nil {
-		return nil
+		return err
 	}
 	f := m.unmap
 	m.unmap = nil
-	return f()
+	return errors.Join(f(), err)
 }

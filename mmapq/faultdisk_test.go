@@ -19,6 +19,7 @@ const (
 	opSync     = "sync"  // of a plain file
 	opMsync    = "msync" // of mapped pages
 	opPopulate = "populate"
+	opPwrite   = "pwrite" // into a mapped file
 	opRemove   = "remove"
 	opRename   = "rename"
 	opSyncDir  = "syncdir"
@@ -75,8 +76,36 @@ func (d *faultDisk) wrap(name string, m *Mapping, err error) (*Mapping, error) {
 			gone.Store(true)
 			return m.Unmap()
 		},
+		open: func() (writer, error) {
+			if err := check(opOpen); err != nil {
+				return nil, err
+			}
+			return &faultWriter{m, check, d.short}, m.OpenWriter()
+		},
 	}, nil
 }
+
+// faultWriter writes into a mapped file.
+type faultWriter struct {
+	*Mapping
+	check func(op string) error
+	short bool
+}
+
+func (w *faultWriter) WriteAt(p []byte, off int64) (int, error) {
+	err := w.check(opPwrite)
+	if err == nil {
+		return len(p), w.Mapping.WriteAt(p, int(off))
+	}
+	n := 0
+	if w.short {
+		n = len(p) / 2
+		err = errors.Join(err, w.Mapping.WriteAt(p[:n], int(off)))
+	}
+	return n, err
+}
+
+func (w *faultWriter) Close() error { return w.CloseWriter() }
 
 func (d *faultDisk) CreateMapped(name string, size int) (*Mapping, error) {
 	if err := d.ask(opCreate, name); err != nil {
@@ -179,6 +208,7 @@ var errPlanted = errors.New("planted: no space left on device")
 type planted struct {
 	match   func(op, name string) bool
 	forever bool
+	err     error // joined to errPlanted
 
 	mu    sync.Mutex
 	left  int // operations until the failure; 0 = not armed
@@ -220,5 +250,8 @@ func (p *planted) before(op, name string) error {
 		p.left = 0
 	}
 	p.fired++
+	if p.err != nil {
+		return errors.Join(errPlanted, p.err)
+	}
 	return errPlanted
 }

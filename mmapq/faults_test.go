@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 type faultCase struct {
 	name  string
 	match func(op, name string) bool
-	short bool // a failing write stores its first half
-	fatal bool // a failed sync: publishing ends for the life of the process
-	most  int  // n-th operations to try, the first ones; 0 = all
+	short bool  // a failing write stores its first half
+	err   error // joined to the planted one
+	fatal bool  // a failed sync: publishing ends for the life of the process
+	most  int   // n-th operations to try, the first ones; 0 = all
 }
 
 func isOp(want, suffix string) func(op, name string) bool {
@@ -29,6 +31,8 @@ var faultCases = []faultCase{
 	{name: "populate", match: isOp(opPopulate, "")},
 	{name: "write", match: isOp(opWrite, "")},
 	{name: "short write", match: isOp(opWrite, ""), short: true},
+	{name: "write into a segment", match: isOp(opPwrite, ""), err: syscall.ENOSPC},
+	{name: "short write into a segment", match: isOp(opPwrite, ""), err: syscall.ENOSPC, short: true},
 	{name: "window of a state", match: isOp(opWindow, ".state")},
 	{name: "window of the table", match: isOp(opWindow, tableName)},
 	{name: "growth of a state", match: isOp(opGrow, "")},
@@ -54,7 +58,7 @@ func TestFaults(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, for ever %v, policy %d", c.name, forever, policy), func(t *testing.T) {
 					n := 1
 					for ; c.most == 0 || n <= c.most; n++ {
-						r := &faultRun{t: t, c: c, n: n, planted: planted{match: c.match, forever: forever}}
+						r := &faultRun{t: t, c: c, n: n, planted: planted{match: c.match, forever: forever, err: c.err}}
 						r.do(policy)
 						if t.Failed() {
 							t.Fatalf("n = %d", n)
@@ -363,6 +367,11 @@ func TestLargeBodyWithoutRoom(t *testing.T) {
 	_, logs := newTopic(t, st, "t")
 	l := logs[StreamMain]
 	appendAll(t, l, makeBodies(1, 0, 40, 1000))
+	l.mu.Lock()
+	for l.asked { // the segment for small ones, which a large one that comes at once would take along
+		l.ready.Wait()
+	}
+	l.mu.Unlock()
 	for i := range 20 {
 		_, err := l.AppendWait([][]byte{makeBody(2, i, 100<<10)}, 1, 0)
 		require.ErrorIs(t, err, errPlanted)
@@ -373,7 +382,7 @@ func TestLargeBodyWithoutRoom(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := l.AppendWait(large, 1, 0)
 		return err == nil
-	}, 4*prepareRetry, prepareRetry/10)
+	}, 40*prepareRetry, prepareRetry/10)
 	appendAll(t, l, makeBodies(1, 60, 40, 1000))
 	require.Len(t, readAll(t, l), 101)
 	st = reopen(t, st)
@@ -407,7 +416,8 @@ func TestPanicWhileWriting(t *testing.T) {
 	s.count += 3
 	l.pending = append(l.pending, reservation{seg: s, end: s.end()})
 	l.mu.Unlock()
-	err := s.write(first, uint32(len(s.mem))-20, makeBodies(9, 0, 3, 100), 1, entry{}, true) // not where its room is
+	w := writing{seg: s, first: first, off: len(s.mem) - 20, bodies: makeBodies(9, 0, 3, 100), ts: 1, batch: true} // not where its room is
+	err := w.run()
 	require.ErrorContains(t, err, "BUG")
 	l.finish(res, s, first, 3, err)
 	require.Equal(t, s.end(), l.Committed(), "the reservation is resolved")

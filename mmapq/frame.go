@@ -63,6 +63,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // life of a recycled file), the position and the entry's own flags, reserved bits and aux. For a fixed frame different start values give
 // different sums, and a change of any single one of these fields changes the start value, so neither a stale frame nor a flipped flag passes.
 func checksum(frame []byte, salt uint64, p Pos, e entry) uint32 {
-	seed := uint32(salt) ^ uint32(salt>>32) ^ uint32(p) ^ uint32(p>>32)*0x9e3779b1 ^ e.aux ^ (uint32(e.flags)|uint32(e.reserved)<<16)*0x85ebca6b
-	return crc32.Update(seed, castagnoli, frame)
+	return crc32.Update(sumSeed(salt, p, e), castagnoli, frame)
+}
+
+func sumSeed(salt uint64, p Pos, e entry) uint32 {
+	return uint32(salt) ^ uint32(salt>>32) ^ uint32(p) ^ uint32(p>>32)*0x9e3779b1 ^ e.aux ^ (uint32(e.flags)|uint32(e.reserved)<<16)*0x85ebca6b
 }

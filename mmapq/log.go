@@ -2,12 +2,12 @@ package mmapq
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"runtime/debug"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -50,6 +50,7 @@ type Log struct {
 	nextSeq  uint64
 	class    int // size class of the next segment
 	rolledAt time.Time
+	fills    fillRate // of the open segment
 	pending  []reservation
 	firstRes uint64 // number of the reservation pending[0]
 	messages uint64 // appended since start
@@ -101,7 +102,8 @@ func (l *Log) appendSome(bodies [][]byte, ts int64, extra entry, batch bool) (in
 		return 0, 0, err
 	}
 	l.st.sync.published(r.n)
-	err = r.seg.write(r.first, r.off, bodies[:r.n], ts, extra, batch)
+	w := writing{seg: r.seg, first: r.first, off: int(r.off), bodies: bodies[:r.n], ts: ts, extra: extra, batch: batch}
+	err = w.run()
 	l.finish(r.number, r.seg, r.first, uint32(r.n), err)
 	if err != nil {
 		return 0, 0, err
@@ -144,6 +146,7 @@ func (l *Log) reserve(bodies [][]byte, ts int64) (reserved, error) {
 	s.tail += uint32(size)
 	l.messages += uint64(n)
 	l.bytes += uint64(payload)
+	l.fills.add(size)
 	r.end = s.end()
 	l.pending = append(l.pending, reservation{seg: s, end: r.end})
 	if l.next == nil && !l.asked && s.room() < len(s.mem)/2 {
@@ -174,52 +177,6 @@ func fit(bodies [][]byte, room int) (n, size, payload int) {
 	return n, size, payload
 }
 
-// write fills reserved entries first.. with frames from offset off on. It runs outside the lock; the reserved bytes are its own. Every panic
-// becomes an error, so that the reservation is resolved in any case: one that is left open would stop the topic for ever.
-func (s *Segment) write(first, off uint32, bodies [][]byte, ts int64, extra entry, batch bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = writeError(r)
-		}
-	}()
-	mem, at := s.mem, int(off)
-	last := len(bodies) - 1
-	for i, b := range bodies {
-		p := s.base + Pos(first) + Pos(i)
-		frame := mem[at : at+FrameHeader+len(b)]
-		putFrameHeader(frame, len(b), ts, s.idBase+uint64(first)+uint64(i))
-		copy(frame[FrameHeader:], b)
-		e := entry{offset: uint32(at), reserved: extra.reserved, aux: extra.aux}
-		if batch {
-			if i == 0 {
-				e.flags |= flagBatchFirst
-			}
-			if i == last {
-				e.flags |= flagBatchLast
-			}
-		}
-		e.sum = checksum(frame, s.salt, p, e)
-		putEntry(mem[s.entryAt(first+uint32(i)):], e)
-		at += len(frame)
-	}
-	return nil
-}
-
-// writeError says what a panic of write was: a mapping whose page the disk took away (only for goroutines that called debug.SetPanicOnFault;
-// elsewhere a fault ends the process), or a broken invariant.
-func writeError(r any) error {
-	type addressed interface{ Addr() uintptr }
-	if f, ok := r.(addressed); ok {
-		return fmt.Errorf("mapped memory failed at %#x", f.Addr())
-	}
-	return bugError{fmt.Errorf("BUG: %v", r), debug.Stack()}
-}
-
-type bugError struct {
-	error
-	stack []byte
-}
-
 // finish marks a reservation written (or failed) and moves committed over everything that is now complete.
 func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 	l.mu.Lock()
@@ -238,7 +195,7 @@ func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 		l.pending = l.pending[:copy(l.pending, l.pending[k:])]
 	}
 	l.mu.Unlock()
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.ENOSPC) { // a disk that is full may have room again
 		l.st.fail(err)
 	}
 	if !l.memory && !l.dirty.Load() && l.dirty.CompareAndSwap(false, true) {
@@ -289,6 +246,7 @@ func (l *Log) activate(s *Segment) {
 	list = append(list, s)
 	l.segs.Store(&list)
 	l.open = s
+	l.fills = fillRate{}
 	now := time.Now()
 	if !l.rolledAt.IsZero() && now.Sub(l.rolledAt) < classUpWithin {
 		l.class = min(l.class+1, len(classSizes)-1)

@@ -22,7 +22,6 @@ var classSizes = [...]int{64 << 10, 1 << 20, 16 << 20}
 const (
 	classUpWithin = time.Minute // a segment filled faster than this is followed by a larger one
 	prepareRetry  = 250 * time.Millisecond
-	populateStep  = 1 << 20
 	trimEvery     = 30 * time.Second
 )
 
@@ -145,6 +144,7 @@ func (p *preparer) drain(refuse error) {
 func (p *preparer) serve(l *Log, refuse error) {
 	l.mu.Lock()
 	body, class, seq := l.askBody, l.class, l.nextSeq
+	byWrite := !l.memory && l.fills.large(p.st.large, body)
 	have := l.next != nil && l.next.takes(body)
 	if !have {
 		l.nextSeq++
@@ -153,7 +153,7 @@ func (p *preparer) serve(l *Log, refuse error) {
 	var s, old *Segment
 	err := refuse
 	if err == nil && !have {
-		s, err = p.st.newSegment(l, seq, class, body)
+		s, err = p.st.newSegment(l, seq, class, body, byWrite)
 	}
 	l.mu.Lock()
 	if s != nil {
@@ -188,8 +188,9 @@ func (st *Store) segmentSize(class, body int) int {
 	return size
 }
 
-// newSegment takes a warm slot or makes one, records whose it is, and leaves it ready to be activated by a store into its header.
-func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, error) {
+// newSegment takes a warm slot or makes one, records whose it is, and leaves it ready to be activated by a store into its header. byWrite says
+// how it will be filled (writeout.go).
+func (st *Store) newSegment(l *Log, seq uint64, class, body int, byWrite bool) (*Segment, error) {
 	size := st.segmentSize(class, body)
 	var salt [8]byte
 	if _, err := rand.Read(salt[:]); err != nil {
@@ -206,7 +207,8 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, erro
 		return s, nil
 	}
 	sl := st.pool.take(size)
-	if sl == nil {
+	fresh := sl == nil
+	if fresh {
 		id := st.pool.newID()
 		m, err := st.disk.CreateMapped(slotName(id), size)
 		if err != nil {
@@ -215,12 +217,11 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int) (*Segment, erro
 		sl = &slot{id: id, m: m}
 		st.newFiles.Store(true)
 	}
-	for o := 0; o < size; o += populateStep {
-		if err := sl.m.Populate(o, min(populateStep, size-o)); err != nil {
-			st.dropSlot(sl)
-			return nil, err
-		}
+	if err := sl.ready(fresh, byWrite); err != nil {
+		st.dropSlot(sl)
+		return nil, err
 	}
+	s.byWrite = byWrite
 	AtPoint(PointRecycle)
 	meta := segmentMeta{slot: sl.id, topic: l.topicID, stream: l.stream, seq: seq, salt: s.salt, size: uint64(size)}
 	if err := st.man.append(meta.record()); err != nil {

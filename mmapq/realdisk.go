@@ -21,7 +21,7 @@ func NewRealDisk(dir string) *RealDisk { return &RealDisk{dir: dir} }
 func (d *RealDisk) path(name string) string { return filepath.Join(d.dir, name) }
 
 // mapFile maps [off, off+n) of f shared. The descriptor is not needed afterwards: pages are synced by msync on the mapping that exists since
-// creation, never by reopening.
+// creation, never by reopening, and that covers what another descriptor wrote into them.
 func mapFile(f *os.File, off int64, n int) (*Mapping, error) {
 	mm, err := mmap.MapRegion(f, n, mmap.RDWR, 0, off)
 	if err != nil {
@@ -32,6 +32,7 @@ func mapFile(f *os.File, off int64, n int) (*Mapping, error) {
 		sync:  func(o, l int) error { return syncPages(mm, o, l) },
 		warm:  func(o, l int) error { return warmPages(mm, o, l) },
 		unmap: func() error { return mm.Unmap() },
+		open:  func() (writer, error) { return os.OpenFile(f.Name(), os.O_WRONLY, 0) },
 	}, nil
 }
 
@@ -84,19 +85,8 @@ func (d *RealDisk) CreateMapped(name string, size int) (m *Mapping, err error) {
 	if err = allocate(f, 0, int64(size)); err != nil {
 		return nil, err
 	}
-	// Written once in pieces, the page cache holds the file in folios of that size; faulted in page by page a fresh segment costs half as much
-	// again to publish into.
-	for off := 0; off < size; off += len(zeros) {
-		if _, err = f.WriteAt(zeros[:min(len(zeros), size-off)], int64(off)); err != nil {
-			return nil, err
-		}
-	}
 	return mapFile(f, 0, size)
 }
-
-// zeros is one such piece. 64 KiB is where both are cheap: the first life of a segment (larger is better) and making its pages writable again
-// after a sync (the kernel then walks the whole folio for every page: 1 MiB doubles the cost of the second life).
-var zeros = make([]byte, 64<<10)
 
 func allocate(f *os.File, off, n int64) error {
 	for {

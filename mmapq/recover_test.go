@@ -325,7 +325,8 @@ func TestStaleBytesCostLittle(t *testing.T) {
 	const size, hostile = 16 << 20, 100_000
 	mem := alignedBytes(size)
 	s := &Segment{mem: mem, salt: 1, base: 1000, idBase: IDPrefix(0, StreamMain) | 1000}
-	require.NoError(t, s.write(0, headerSize, [][]byte{[]byte("only one")}, 1, entry{}, false))
+	w := writing{seg: s, off: headerSize, bodies: [][]byte{[]byte("only one")}, ts: 1}
+	require.NoError(t, w.run())
 	// Every entry behind it points at a frame of its own position that claims most of the segment.
 	for i := uint32(1); i < hostile; i++ {
 		off := 8192 + 40*int(i)

@@ -24,6 +24,7 @@ type Segment struct {
 	salt    uint64
 	seq     uint64
 	stream  Stream
+	byWrite bool // filled by WriteAt, never by stores but into the header page (writeout.go)
 
 	// Owned by Log.mu while open; count is final once sealed is set.
 	count  uint32

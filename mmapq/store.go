@@ -48,6 +48,7 @@ type Store struct {
 
 	trimmed time.Time     // reclaimer
 	retry   time.Duration // prepareRetry
+	large   int           // writeOutFrom
 
 	quit   chan struct{}
 	closed bool
@@ -68,7 +69,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	if opts.PoolBytes <= 0 {
 		opts.PoolBytes = 1 << 30
 	}
-	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry}
+	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
 	st.table = &table{st: st}
 	st.delays = &delayFiles{st: st}
 	st.pool.bySize = map[int][]*slot{}

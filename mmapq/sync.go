@@ -242,6 +242,11 @@ func (s *Segment) syncUpTo(to Pos) error {
 	}
 	AtPoint(PointSyncData)
 	s.durable.Store(n)
+	if s.sealed.Load() && n == s.count { // complete, so no writer is left
+		if err := s.slot.m.CloseWriter(); err != nil {
+			return err
+		}
+	}
 	if s.hasDead.Load() {
 		return nil // never trusted unscanned at a start: what is damaged in it is recorded nowhere
 	}
