@@ -1,5 +1,7 @@
 package codec
 
+import "encoding/json"
+
 // AUTH\n[4 size][secret]
 
 // lineAuth checks the line of an AUTH: the one command that takes no parameter, not even an empty one.
@@ -39,6 +41,19 @@ func AuthFirst(k Kind) *Error { return fatal(CodeAuthFirst, "AUTH required befor
 // Unauthorized refuses a command of kind k that no authorization allows; channel is empty for publishes.
 func Unauthorized(k Kind, topic, channel []byte) *Error {
 	return fatal(CodeUnauthorized, "AUTH failed for "+k.String()+" on "+quoted(topic)+" "+quoted(channel))
+}
+
+// AppendAuthResponse appends the JSON that answers a successful AUTH: the data of a response frame, without the frame.
+func AppendAuthResponse(dst []byte, identity, identityURL string, permissions int) []byte {
+	data, err := json.Marshal(struct {
+		Identity        string `json:"identity"`
+		IdentityURL     string `json:"identity_url"`
+		PermissionCount int    `json:"permission_count"`
+	}{identity, identityURL, permissions})
+	if err != nil {
+		panic("BUG: two strings and a number do not encode: " + err.Error())
+	}
+	return append(dst, data...)
 }
 
 // AppendAuth appends an AUTH.

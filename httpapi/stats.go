@@ -4,7 +4,7 @@ import "github.com/nsqloop/nsqloop/fanout"
 
 // latency is the e2e_processing_latency object. It must always be there, tools fail without it.
 type latency struct {
-	Count       int          `json:"count"`
+	Count       int            `json:"count"`
 	Percentiles []latencyValue `json:"percentiles"` // null when none are configured
 }
 

@@ -65,6 +65,7 @@ type conn struct {
 	cons       *fanout.Consumer
 	subs       *subscribers // nil unless subscribed
 	job        *slowJob     // publishes that wait for the disk
+	auth       *clientAuth  // nil before AUTH
 	published  map[string]uint64
 }
 
@@ -75,6 +76,7 @@ const (
 	pausePublish pauseReason = 1 << iota // publishes wait for the disk
 	pauseOutput                          // the client does not take its replies
 	pauseTurn                            // it had its share of this turn
+	pauseAuth                            // an auth server is being asked
 )
 
 func newConn(l *loop, remote string, at time.Time) *conn {
@@ -162,7 +164,7 @@ func (c *conn) decode(p []byte) {
 	case c.ending || c.dead || len(rest) == 0:
 	case c.filter != filter:
 		c.upgraded(filter, rest)
-	case c.full || wait:
+	case c.full || wait || c.asking():
 		c.parked = c.l.blocks.grow(nil, rest)
 	default:
 		c.carry = c.l.blocks.grow(c.carry, rest)
@@ -174,7 +176,7 @@ func (c *conn) decode(p []byte) {
 }
 
 // stopped tells that no further command may be executed now.
-func (c *conn) stopped() bool { return c.ending || c.full || c.dead }
+func (c *conn) stopped() bool { return c.ending || c.full || c.dead || c.asking() }
 
 // completeCarry moves as much of p behind the carry as its command needs, and executes that. What it returns is decoded
 // in place. The carry is empty afterwards or p is used up; the command's memory lives until the next flushPublishes.
@@ -236,6 +238,9 @@ func (c *conn) settle() {
 		}
 		if c.job != nil && !c.job.submitted {
 			c.submitJob()
+		}
+		if c.takeAnswer() {
+			continue
 		}
 		if c.parked == nil && c.wire == nil || c.stopped() || c.paused != 0 {
 			break

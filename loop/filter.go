@@ -40,12 +40,12 @@ func (c *conn) receiveWire(wire []byte) {
 		if c.ending || c.dead {
 			return
 		}
-		if c.full || portion == filterTurn {
+		if c.full || c.asking() || portion == filterTurn {
 			c.wire = l.blocks.grow(nil, wire)
 			if c.wire == nil { // nothing but what the filter itself still has
 				c.wire = l.blocks.get(1)
 			}
-			if !c.full {
+			if !c.full && !c.asking() {
 				c.pause(pauseTurn)
 				l.pausing = append(l.pausing, c)
 				l.yield()

@@ -248,6 +248,12 @@ func (l *loop) open(x *letter) {
 			c.slowDone(x.job)
 			c.settle()
 		}
+	case letterAuth:
+		if c := x.auth.c; !c.closed {
+			l.culprit = c
+			x.auth.answered = true
+			c.settle()
+		}
 	case letterStats:
 		l.stats(x.req)
 	}
@@ -299,6 +305,9 @@ func (l *loop) closeConn(c *conn) {
 		discardInput(c.fd)
 	}
 	c.closed = true
+	if c.asking() {
+		c.auth.query.cancel()
+	}
 	l.wheel.disarm(&c.timer)
 	l.waiting.remove(c)
 	l.all.remove(c)

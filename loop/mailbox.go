@@ -25,6 +25,7 @@ const (
 	letterChanged                       // ch was emptied, paused or unpaused
 	letterGone                          // ch was deleted
 	letterSlow                          // the publishes of job are done
+	letterAuth                          // the question auth is answered
 	letterStats                         // fill in req
 	letterResume                        // c stopped in the middle of its input to let others have a turn
 )
@@ -34,6 +35,7 @@ type letter struct {
 	kind letterKind
 	ch   *fanout.Channel
 	job  *slowJob
+	auth *authQuery
 	req  *statsRequest
 }
 

@@ -29,6 +29,9 @@ type Options struct {
 	Identify codec.IdentifyLimits // what IDENTIFY may ask for, and what holds without it
 	Server   codec.ServerInfo     // what the IDENTIFY response tells of this daemon
 
+	// Auth names the servers that give clients their permissions.
+	Auth AuthOptions
+
 	// Log takes the log lines. nil: none are written.
 	Log LogFunc
 

@@ -5,7 +5,7 @@
 //
 //	loop, conn, wheel, blocks, batch   the goroutine of that loop, nobody else
 //	mailbox                            everybody, under its mutex
-//	slowJob                            its loop, then one goroutine of slowPool, then its loop again
+//	slowJob, authQuery                 its loop, then one goroutine of slowPool or authPool, then its loop again
 //	Server                             set up by New and Start; counters are atomic
 //
 // To read along the way of a message: listen, conn (one read is one batch), session, publish, reply; then deliver,
@@ -31,6 +31,7 @@ type Server struct {
 	broker *fanout.Broker
 	loops  []*loop
 	slow   slowPool
+	auth   *authPool // nil: everything is permitted
 
 	listen    func(network, addr string) (net.Listener, error)
 	newEngine func(LogFunc) engine
@@ -65,6 +66,9 @@ func New(broker *fanout.Broker, opt Options) (*Server, error) {
 		newEngine: func(log LogFunc) engine { return newGnetEngine(log) },
 		stopping:  make(chan struct{}),
 		slow:      slowPool{broker: broker, log: opt.Log, limit: slowPublishers},
+	}
+	if len(opt.Auth.Addresses) > 0 {
+		s.auth = newAuthPool(opt.Auth, opt.Log)
 	}
 	return s, nil
 }
@@ -120,6 +124,9 @@ func (s *Server) stop() error {
 	}
 	s.Clients() // answered after the drain: the mail is read in turns
 	s.slow.wait()
+	if s.auth != nil {
+		s.auth.close()
+	}
 	for _, l := range s.loops {
 		err = errors.Join(err, l.stop())
 	}

@@ -27,9 +27,16 @@ func (c *conn) readMagic(p []byte) (rest []byte) {
 	return p[n:]
 }
 
-// execute carries one command out. Whatever a command answers comes after the answers to the publishes collected before
-// it, which is why everything that may answer flushes them first.
+// execute carries one command out, if the client may have it.
 func (c *conn) execute(cmd *codec.Command) {
+	if c.l.srv.auth == nil || c.permitted(cmd) {
+		c.run(cmd)
+	}
+}
+
+// run carries one command out. Whatever a command answers comes after the answers to the publishes collected before
+// it, which is why everything that may answer flushes them first.
+func (c *conn) run(cmd *codec.Command) {
 	switch cmd.Kind {
 	case codec.KindPub:
 		c.pub(cmd)
@@ -50,7 +57,7 @@ func (c *conn) execute(cmd *codec.Command) {
 	case codec.KindIdentify:
 		c.identify(cmd.Body)
 	case codec.KindAuth:
-		c.refuse(codec.ErrAuthDisabled)
+		c.authenticate(cmd.Body)
 	case codec.KindNop:
 	default:
 		panic("BUG: a command of kind " + cmd.Kind.String())

@@ -22,6 +22,9 @@ type ClientStats struct {
 	SampleRate                    int32
 	PubCounts                     map[string]uint64 // messages per topic
 	Topic, Channel                string
+
+	Authed                        bool // a server gave it at least one permission
+	AuthIdentity, AuthIdentityURL string
 }
 
 // statsRequest collects the connections of one loop.
@@ -52,6 +55,10 @@ func (c *conn) stats() ClientStats {
 		st.ClientID, st.Hostname, st.UserAgent = id.ClientID, id.Hostname, id.UserAgent
 		st.TopologyRegion, st.TopologyZone = id.TopologyRegion, id.TopologyZone
 		st.SampleRate = id.SampleRate
+	}
+	if a := c.auth; a != nil && a.grants != nil {
+		st.Authed = a.grants.any()
+		st.AuthIdentity, st.AuthIdentityURL = a.grants.identity, a.grants.identityURL
 	}
 	if c.cons != nil {
 		n := c.cons.Counters()

@@ -69,7 +69,11 @@ func (d *daemon) loopOptions() loop.Options {
 		Identify: identify,
 		Server: codec.ServerInfo{
 			Version: version.Number, MaxRdyCount: o.MaxRdyCount, MaxMsgTimeout: o.MaxMsgTimeout, MaxDeflateLevel: o.MaxDeflateLevel,
-			TopologyRegion: o.TopologyRegion, TopologyZone: o.TopologyZone,
+			TopologyRegion: o.TopologyRegion, TopologyZone: o.TopologyZone, AuthRequired: len(o.AuthHTTPAddresses) > 0,
+		},
+		Auth: loop.AuthOptions{
+			Addresses: o.AuthHTTPAddresses, Post: o.AuthHTTPRequestMethod == "post",
+			ConnectTimeout: o.HTTPClientConnectTimeout, RequestTimeout: o.HTTPClientRequestTimeout,
 		},
 		Log: func(level loop.LogLevel, format string, args ...any) {
 			d.log.Logf(logging.Level(level), format, args...)
@@ -149,6 +153,7 @@ func (d *daemon) clients() []httpapi.Client {
 			ID: c.ClientID, Hostname: c.Hostname, Version: "V2", RemoteAddress: c.RemoteAddress, State: int32(c.State),
 			ReadyCount: c.ReadyCount, InFlightCount: c.InFlightCount, MessageCount: uint64(c.MessageCount),
 			FinishCount: uint64(c.FinishCount), RequeueCount: uint64(c.RequeueCount), ConnectTime: c.ConnectTime,
+			Authed: c.Authed, AuthIdentity: c.AuthIdentity, AuthIdentityURL: c.AuthIdentityURL,
 			SampleRate: c.SampleRate, UserAgent: c.UserAgent, TopologyZone: c.TopologyZone, TopologyRegion: c.TopologyRegion,
 		}
 		for _, topic := range slices.Sorted(maps.Keys(c.PubCounts)) {

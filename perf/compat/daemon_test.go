@@ -39,7 +39,8 @@ type daemon struct {
 }
 
 // startDaemon runs the peer on free ports, with a data path of its own below
-// root, and returns once it listens. $dir in flags stands for the data path.
+// root, and returns once it listens. $dir in flags stands for the data path, $auth
+// for the address of an auth server.
 func startDaemon(p peer, root string, flags []string) (*daemon, error) {
 	dir, err := os.MkdirTemp(root, "d")
 	if err != nil {
@@ -50,7 +51,11 @@ func startDaemon(p peer, root string, flags []string) (*daemon, error) {
 		args = append(args, "--tcp-address=127.0.0.1:0")
 	}
 	for _, f := range flags {
-		args = append(args, strings.ReplaceAll(f, "$dir", dir))
+		f = strings.ReplaceAll(f, "$dir", dir)
+		if strings.Contains(f, "$auth") {
+			f = strings.ReplaceAll(f, "$auth", authAddress())
+		}
+		args = append(args, f)
 	}
 	d := &daemon{dir: dir, cmd: exec.Command(p.path, args...), exited: make(chan struct{})}
 	// A daemon must not outlive a test process that was killed.

@@ -31,7 +31,8 @@
 //
 //	rows: ID ...          what it proves
 //	flags: --x=y ...      the daemon's flags; conversations with equal flags
-//	                      share a daemon
+//	                      share a daemon; $dir is its data path, $auth the
+//	                      address of an auth server (authserver_test.go)
 //	daemon: own           a daemon for this conversation alone, because a step
 //	                      stops or damages it
 //	daemon: timed         the daemon of those that time matters to: the stock

@@ -66,8 +66,8 @@ func (o *Nsqd) generalEntries() []entry {
 func (o *Nsqd) peerEntries() []entry {
 	return []entry{
 		{"lookupd-tcp-address", "nsqlookupd_tcp_addresses", &o.NSQLookupdTCPAddresses, absent, "nsqlookupd `address`; may be given several times"},
-		{"auth-http-address", "auth_http_addresses", &o.AuthHTTPAddresses, absent, "`address` or URL of an auth server; may be given several times"},
-		{"auth-http-request-method", "", &o.AuthHTTPRequestMethod, absent, "how auth servers are asked: get or post"},
+		{"auth-http-address", "auth_http_addresses", &o.AuthHTTPAddresses, built, "`address` or URL of an auth server; may be given several times"},
+		{"auth-http-request-method", "", &o.AuthHTTPRequestMethod, built, "how auth servers are asked: get or post"},
 		{"http-client-connect-timeout", "", &o.HTTPClientConnectTimeout, built, "connect time-out towards auth servers and nsqlookupd"},
 		{"http-client-request-timeout", "", &o.HTTPClientRequestTimeout, built, "request time-out towards auth servers and nsqlookupd"},
 		{"topology-region", "", &o.TopologyRegion, built, "region this node is in"},
