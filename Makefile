@@ -46,7 +46,7 @@ fuzz:
 
 # SIGKILL under load, N rounds, half of them at a named point of the daemon (a second binary, built with the tag crashpoints); the ledger decides.
 crash: build
-	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -restart 1s
+	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -verify -restart 1s
 
 # The rigs must catch planted bugs.
 mutants:

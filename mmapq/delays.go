@@ -194,14 +194,14 @@ func (y *delayFiles) fail(err error) error {
 // recover reads every record of every file that is not past at now.
 func (y *delayFiles) recover(names []string, now int64) (map[uint64][]Delay, error) {
 	found := map[uint64][]Delay{}
-	for _, name := range names {
-		var gen uint32
-		if n, err := fmt.Sscanf(name, "nsqloop.%08x.delays", &gen); err != nil || n != 1 || name != delayName(gen) {
-			continue
-		}
+	for _, gen := range delayNumbers(names) {
 		y.gen.Store(max(y.gen.Load(), gen+1))
 		last := int64(math.MinInt64)
-		err := y.read(gen, func(d Delay) {
+		err := y.read(gen, func(raw []byte) {
+			d, ok := decodeDelay(raw)
+			if !ok {
+				return // each record stands for itself
+			}
 			if last = max(last, d.Due); d.Due > now {
 				found[d.Channel] = append(found[d.Channel], d)
 			}
@@ -219,8 +219,20 @@ func (y *delayFiles) recover(names []string, now int64) (map[uint64][]Delay, err
 	return found, nil
 }
 
-// read calls f for every valid record of one file. A record that fails its check is passed by: each stands for itself.
-func (y *delayFiles) read(gen uint32, f func(Delay)) (err error) {
+// delayNumbers returns the numbers of those of names that are delay files, ascending.
+func delayNumbers(names []string) (gens []uint32) {
+	for _, name := range names {
+		var gen uint32
+		if n, err := fmt.Sscanf(name, "nsqloop.%08x.delays", &gen); err == nil && n == 1 && name == delayName(gen) {
+			gens = append(gens, gen)
+		}
+	}
+	slices.Sort(gens)
+	return gens
+}
+
+// read calls f for every record of one file.
+func (y *delayFiles) read(gen uint32, f func(raw []byte)) (err error) {
 	file, err := y.st.disk.OpenFile(delayName(gen), false)
 	if err != nil {
 		return err
@@ -230,9 +242,7 @@ func (y *delayFiles) read(gen uint32, f func(Delay)) (err error) {
 	for off := int64(0); ; {
 		n, err := file.ReadAt(buf, off)
 		for p := buf[:n]; len(p) >= delaySize; p = p[delaySize:] {
-			if d, ok := decodeDelay(p); ok {
-				f(d)
-			}
+			f(p[:delaySize])
 		}
 		off += int64(n / delaySize * delaySize)
 		if errors.Is(err, io.EOF) || err == nil && n == 0 {

@@ -110,20 +110,34 @@ func (d *HeapDisk) OpenFile(name string, create bool) (File, error) {
 func (f *heapFile) Size() (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.size(), nil
+}
+
+// size is Size with mu held.
+func (f *heapFile) size() int64 {
 	n := int64(len(f.buf))
 	for off, w := range f.wins {
 		n = max(n, off+int64(len(w)))
 	}
-	return n, nil
+	return n
 }
 
 func (f *heapFile) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if off >= int64(len(f.buf)) {
+	n := int(min(int64(len(p)), f.size()-off))
+	if n <= 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, f.buf[off:])
+	clear(p[:n])
+	if off < int64(len(f.buf)) {
+		copy(p[:n], f.buf[off:])
+	}
+	for at, w := range f.wins {
+		if from, to := max(at, off), min(at+int64(len(w)), off+int64(n)); from < to {
+			copy(p[from-off:to-off], w[from-at:])
+		}
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}

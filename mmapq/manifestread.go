@@ -8,6 +8,8 @@ import (
 	"io"
 )
 
+var errManifestHeader = errors.New("header is damaged")
+
 // manifestFound is what a manifest says.
 type manifestFound struct {
 	recs []record
@@ -37,7 +39,7 @@ func readManifest(d Disk) (found manifestFound, raw []byte, err error) {
 func parseManifest(buf []byte) (found manifestFound, err error) {
 	le := binary.LittleEndian
 	if len(buf) < manifestHeader || [8]byte(buf) != manifestMagic || crc32.Checksum(buf[:28], castagnoli) != le.Uint32(buf[28:]) {
-		return found, fmt.Errorf("%s: header is damaged", ManifestName)
+		return found, fmt.Errorf("%s: %w", ManifestName, errManifestHeader)
 	}
 	if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:])&^knownIncompatible != 0 {
 		return found, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)

@@ -72,28 +72,21 @@ func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := getHeader(m.Mem)
-	if errors.Is(err, ErrNewerFormat) {
+	h, rebuilt, err := identify(m.Mem, meta)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, errors.Join(err, m.Unmap()))
 	}
-	if err != nil {
-		var ok bool
-		if h, ok = rebuildHeader(m.Mem, meta); ok {
-			st.warn("%s: both copies of the header are damaged; it is made anew from what the messages say", name)
-			putHeader(m.Mem, h)
-		}
+	if rebuilt {
+		st.warn("%s: both copies of the header are damaged; it is made anew from what the messages say", name)
+		putHeader(m.Mem, h)
 	}
-	if h.topicID != meta.topic || h.seq != meta.seq || h.salt != meta.salt || h.stream != meta.stream {
-		return nil, m.Unmap() // prepared, never activated: the header still is that of an earlier life, or none
+	if !h.of(meta) {
+		return nil, m.Unmap()
 	}
 	if uint64(len(m.Mem)) < meta.size {
 		return nil, errors.Join(m.Unmap(), st.setAside(name, fmt.Sprintf("it has %d bytes instead of %d", len(m.Mem), meta.size)))
 	}
-	m.Mem = m.Mem[:meta.size]
-	s := &Segment{
-		slot: &slot{id: meta.slot, m: m}, mem: m.Mem, idBase: IDPrefix(h.node, h.stream) | uint64(h.base), base: h.base, baseOrd: h.baseOrd,
-		salt: h.salt, seq: h.seq, stream: h.stream,
-	}
+	s := foundSegment(m, meta, h)
 	st.readBack(s)
 	if s.count == 0 {
 		return nil, m.Unmap()
@@ -101,26 +94,59 @@ func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 	return s, nil
 }
 
+// identify returns the header of a segment file, made anew from a message if both copies are damaged. A header that is neither there nor can
+// be made is the zero one.
+func identify(mem []byte, meta segmentMeta) (h header, rebuilt bool, err error) {
+	h, err = getHeader(mem)
+	if errors.Is(err, ErrNewerFormat) {
+		return h, false, err
+	}
+	if err != nil {
+		h, rebuilt = rebuildHeader(mem, meta)
+	}
+	return h, rebuilt, nil
+}
+
+// of tells whether the header is that of the life of the file which the manifest speaks of. Else the segment was prepared and never activated:
+// the header is that of an earlier life, or none.
+func (h header) of(meta segmentMeta) bool {
+	return h.topicID == meta.topic && h.seq == meta.seq && h.salt == meta.salt && h.stream == meta.stream
+}
+
+// foundSegment is a segment of which only the header was read.
+func foundSegment(m *Mapping, meta segmentMeta, h header) *Segment {
+	m.Mem = m.Mem[:meta.size]
+	return &Segment{
+		slot: &slot{id: meta.slot, m: m}, mem: m.Mem, idBase: IDPrefix(h.node, h.stream) | uint64(h.base), base: h.base, baseOrd: h.baseOrd,
+		salt: h.salt, seq: h.seq, stream: h.stream,
+	}
+}
+
+// marks reads what the header says of the entries: how many are known to be synced, how many there can be at most, and whether the segment was
+// sealed.
+func (s *Segment) marks() (durable, limit uint32, sealed bool) {
+	word, _ := loadChecked(s.mem, offDurable, s.salt)
+	seal, ok := loadChecked(s.mem, offSeal, s.salt)
+	limit = s.capacity()
+	if sealed = ok && seal > 0 && seal-1 <= uint64(limit); sealed {
+		limit = uint32(seal - 1)
+	}
+	return uint32(min(word, uint64(s.capacity()))), limit, sealed
+}
+
 // readBack finds out what s holds. A segment that is sealed and wholly synced is taken as it is, its entries are checked when they are read;
 // any other is scanned. Nothing is ever appended behind a recovered cut: whatever the tail holds stays dead because the segment is closed in
 // front of it.
 func (st *Store) readBack(s *Segment) {
 	st.found.Segments++
-	word, _ := loadChecked(s.mem, offDurable, s.salt)
-	seal, ok := loadChecked(s.mem, offSeal, s.salt)
-	sealed := ok && seal > 0
-	durable := uint32(min(word, uint64(s.capacity())))
-	if sealed && word == seal-1 && word == uint64(durable) {
+	durable, limit, sealed := s.marks()
+	if sealed && durable == limit {
 		s.count, s.unscanned = durable, true
 		s.durable.Store(durable)
 		s.sealed.Store(true)
 		return
 	}
-	limit := uint64(s.capacity())
-	if sealed {
-		limit = min(limit, seal-1)
-	}
-	damaged := s.scan(durable, uint32(limit))
+	damaged := s.scan(durable, limit)
 	st.found.Scanned++
 	st.found.Messages += int64(s.count)
 	if damaged > 0 {

@@ -69,13 +69,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	if opts.PoolBytes <= 0 {
 		opts.PoolBytes = 1 << 30
 	}
-	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
-	st.table = &table{st: st}
-	st.delays = &delayFiles{st: st}
-	st.pool.bySize = map[int][]*slot{}
-	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
-	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
-	st.man = &manifest{disk: disk, model: newModel()}
+	st := newStore(disk, opts)
 	if err := st.load(); err != nil {
 		return nil, err
 	}
@@ -83,6 +77,18 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	go st.prepare.run()
 	go st.sync.run()
 	return st, nil
+}
+
+// newStore is a store that has read nothing and does nothing yet.
+func newStore(disk Disk, opts Options) *Store {
+	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
+	st.table = &table{st: st}
+	st.delays = &delayFiles{st: st}
+	st.pool.bySize = map[int][]*slot{}
+	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
+	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
+	st.man = &manifest{disk: disk, model: newModel()}
+	return st
 }
 
 func (st *Store) load() error {

@@ -26,6 +26,9 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	if exit != nil {
 		return exit.Leave(program, stdout, stderr)
 	}
+	if o.Verify != "" {
+		return verify(o.Verify, stdout, stderr)
+	}
 	log := logging.New(stderr, o.LogPrefix, o.LogLevel, o.LogFormat)
 	d := &daemon{o: o, log: log}
 	if err := d.start(); err != nil {

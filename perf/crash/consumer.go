@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nsqloop/nsqloop/codec"
@@ -122,12 +123,24 @@ func (c *consumer) step(treat func(taken)) (hangup bool, err error) {
 		c.clients.delivered.Add(1)
 		t := taken{receipt: c.book.Delivered(m.Body, m.Attempts)}
 		copy(t.id[:], m.ID)
+		c.again(t)
 		treat(t)
 		return c.random != nil && c.random.IntN(hangupEvery) == 0, nil
 	case codec.FrameResponse:
 		return false, c.response(data)
 	}
 	return false, c.refusal(data)
+}
+
+// again deals with a message that this connection was given before: it timed out there and nobody else took it. The id is the same, so the
+// broker takes an answer to the earlier delivery for one to this: the earlier one is forgotten, and if it was answered already, nobody can tell
+// which delivery that answer met.
+func (c *consumer) again(t taken) {
+	same := func(old taken) bool { return old.id == t.id }
+	c.held = slices.DeleteFunc(c.held, same)
+	if slices.ContainsFunc(c.answered, same) {
+		c.book.Overtaken(t.receipt)
+	}
 }
 
 func (c *consumer) response(data []byte) error {

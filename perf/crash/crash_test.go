@@ -32,7 +32,7 @@ func build(t *testing.T, flags ...string) string {
 func TestThreeKills(t *testing.T) {
 	var out strings.Builder
 	o := options{
-		nsqd: build(t), aimAt: build(t, "-tags", "crashpoints"), rounds: 3, seed: 1, drain: 2, deferred: true, sigterm: 10, aimed: 50, stopped: 20,
+		nsqd: build(t), aimAt: build(t, "-tags", "crashpoints"), rounds: 3, seed: 1, drain: 2, deferred: true, sigterm: 10, aimed: 50, stopped: 20, verify: true,
 		dir: t.TempDir(), out: &out,
 	}
 	require.NoError(t, crash(context.Background(), o))

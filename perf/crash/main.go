@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&o.sigterm, "sigterm", 0, "percent of the rounds that end with SIGTERM instead of SIGKILL")
 	flag.IntVar(&o.aimed, "aimed", 0, "percent of the rounds that are killed at a named point of the daemon, which is built for that")
 	flag.IntVar(&o.stopped, "stopped", 0, "percent of the rounds in which the daemon is held by SIGSTOP for a while, or killed then")
+	flag.BoolVar(&o.verify, "verify", false, "run nsqd --verify on what each round leaves: it must find no damage")
 	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
 	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
 	flag.StringVar(&o.args, "args", "", "more flags for nsqd, separated by spaces")

@@ -26,6 +26,7 @@ type options struct {
 	aimed    int           // percent of the rounds
 	aimAt    string        // binary with crash points, for these
 	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
+	verify   bool          // run nsqd --verify after each kill
 	restart  time.Duration // a start that takes longer breaks a promise; 0 for any
 	allow    []ledger.Class
 	args     string
@@ -124,6 +125,12 @@ func (o options) command() string {
 		if share.percent > 0 {
 			line += fmt.Sprintf(" -%s %d", share.flag, share.percent)
 		}
+	}
+	if o.verify {
+		line += " -verify"
+	}
+	if o.restart > 0 {
+		line += fmt.Sprintf(" -restart %v", o.restart)
 	}
 	for i, class := range o.allow {
 		line += []string{" -allow ", ","}[min(i, 1)] + class.String()

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/nsqloop/nsqloop/perf/daemon"
 )
 
 // plan is what the random numbers of a round decided.
@@ -72,6 +74,9 @@ func (r *rig) round(ctx context.Context, round int) (err error) {
 	}
 	err = errors.Join(err, r.end(clients, p.aim))
 	r.book.Restarted()
+	if err == nil && r.verify {
+		err = r.checkFiles(ctx)
+	}
 	if r.verbose {
 		fmt.Fprintf(r.out, "round %d: load %v, timeout %v, sigterm %v, stopped %v, %v, %v\n", round, p.load.Round(time.Millisecond), p.timeout,
 			p.clean, p.pause.Round(time.Millisecond), p.aim, clients)
@@ -93,6 +98,15 @@ func (r *rig) end(clients *clients, a *aim) (err error) {
 	}
 	if a.hit() {
 		r.hits[a.point.name]++
+	}
+	return err
+}
+
+// checkFiles has the daemon's own check look at what a kill left.
+func (r *rig) checkFiles(ctx context.Context) error {
+	clean, text, err := daemon.Verify(ctx, r.nsqd, r.dataPath)
+	if err == nil && !clean {
+		err = &faultError{"nsqd --verify:\n" + text}
 	}
 	return err
 }

@@ -207,6 +207,10 @@ func (c *Channel) Barrier(ds []Delivery) {
 	}
 }
 
+// Overtaken says that an answer to an earlier delivery of the same message on the same connection, not confirmed yet, may have met d: the
+// message may come again or not.
+func (c *Channel) Overtaken(d Delivery) { c.move(d, stateHeld, stateDroppedFin) }
+
 // Disconnected says that the connection which got ds is about to be closed. ds is everything it holds and everything it answered
 // since its last barrier.
 func (c *Channel) Disconnected(ds []Delivery) {

@@ -10,6 +10,7 @@
 //	Delivered     for each message frame          Finished, Requeued   before the command leaves
 //	Barrier       an OK or CLOSE_WAIT arrived on the connection after the answers given: the broker has processed them
 //	FinRefused, ReqRefused                        the broker answered E_FIN_FAILED, E_REQ_FAILED
+//	Overtaken     after a delivery on a connection that had answered an earlier one of the same message, unconfirmed: the ids are equal
 //	Disconnected  before the rig closes a connection; names what that connection has not settled
 //	Restarted     after the broker died and every client of the old one has ended
 //

@@ -321,6 +321,24 @@ func TestAnswersBelongToTheirDelivery(t *testing.T) {
 	})
 }
 
+// An answer on the same connection may meet a delivery that came after it was sent: the message may come again or not.
+func TestOvertakenByTheNextDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook(t)
+		key := b.pub(1)[0]
+		b.finish(key, 1)
+		time.Sleep(msgTimeout)
+		second := b.get(key, 2)
+		b.ch.Overtaken(second)
+		b.ch.Finished(second)
+		b.ch.FinRefused(second)
+		require.EqualValues(t, 0, b.Open())
+		b.get(key, 3)
+		require.EqualValues(t, 1, b.Open())
+		require.EqualValues(t, 1, b.Report().Lost())
+	})
+}
+
 func TestOffendersAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook(t)

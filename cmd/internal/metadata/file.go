@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 )
@@ -60,7 +59,7 @@ func Write(dir, version string, topics []Topic) error {
 	if err != nil {
 		return fmt.Errorf("failed to persist metadata - %w", err)
 	}
-	temporary := fmt.Sprintf("%s.%d.tmp", Path(dir), rand.Int32())
+	temporary := Path(dir) + ".tmp" // one name: what a kill leaves is overwritten by the next write
 	if err := writeSynced(temporary, text); err != nil {
 		return fmt.Errorf("failed to persist metadata - %w", errors.Join(err, removeIfThere(temporary)))
 	}
@@ -74,7 +73,7 @@ func Write(dir, version string, topics []Topic) error {
 }
 
 func writeSynced(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

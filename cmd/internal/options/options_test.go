@@ -276,7 +276,7 @@ func TestValidate(t *testing.T) {
 	}
 	for _, flag := range []string{"-lookupd-tcp-address a",
 		"-tls-cert a", "-tls-key a", "-tls-root-ca-file a", "-tls-min-version tls1.2",
-		"-max-tls-handshakes 2", "-verify d"} {
+		"-max-tls-handshakes 2"} {
 		cases = append(cases, struct{ args, want string }{flag, "-" + strings.Fields(flag)[0] + " is not supported yet by this version"})
 	}
 	cases = append(cases,
