@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash mutants bench compat corpus clean
+.PHONY: all build run test check race fuzz crash mutants bench benchstat compat corpus clean
 
 all: build
 
@@ -52,9 +52,20 @@ crash: build
 mutants:
 	$(GO) run ./perf/crash -mutants
 
-# Ours and any other nsqd, alternately in one run: make bench PEER=/path/to/nsqd
+# Ours and any other nsqd, alternately in one run, up to half an hour: make bench PEER=/path/to/nsqd [FLAGS='-quick -tls -only REGEXP ..'].
+# Prints Markdown; with a peer it also draws the ratios into SVG.
+SVG    ?= docs/bench.svg
 bench: build
-	$(GO) run ./perf/bench -ours $(BIN)/nsqd $(if $(PEER),-peer $(PEER),)
+	$(GO) build -o $(BIN)/bench ./perf/bench
+	$(if $(PEER),@mkdir -p $(dir $(SVG)))
+	./$(BIN)/bench -ours $(BIN)/nsqd $(if $(PEER),-peer $(PEER) -svg $(SVG),) $(FLAGS)
+
+# Benchmarks of the packages, here and at another commit, compared: make benchstat REF=main [PKGS=./mmapq] [COUNT=6]
+REF    ?= origin/main
+PKGS   ?= ./codec ./mmapq ./fanout ./loop
+COUNT  ?= 6
+benchstat:
+	GO=$(GO) perf/benchstat.sh $(REF) $(COUNT) $(PKGS)
 
 # The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
 compat:

@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nsqloop/nsqloop/perf/client"
 	"github.com/nsqloop/nsqloop/perf/daemon"
 )
 
@@ -34,14 +36,29 @@ type options struct {
 	oursArgs   []string
 	peerArgs   []string
 	runs       int
+	quick      bool
 	only       *regexp.Regexp
 	scale      float64
 	size       int
 	settle     time.Duration
 	dir        string
+	tls        bool
+	snappy     bool
+	profile    string // kind; empty is none
+	profileDir string
+	svg        string
 	out        io.Writer // the tables
-	progress   io.Writer // one line for every pass
+	progress   io.Writer // a line for every figure
+
+	link      client.Link // to all subjects
+	layerArgs []string    // flags the link needs
 }
+
+// What -quick makes of -runs and -scale.
+const (
+	quickRuns  = 1
+	quickScale = 0.25
+)
 
 func main() {
 	o := options{out: os.Stdout, progress: os.Stderr}
@@ -52,12 +69,18 @@ func main() {
 	flag.StringVar(&peerArgs, "peer-args", "", "more flags for the peer, separated by spaces")
 	flag.StringVar(&oursArgs, "ours-args", "", "more flags for ours, separated by spaces")
 	flag.IntVar(&o.runs, "runs", 3, "turns of each subject on each workload")
+	flag.BoolVar(&o.quick, "quick", false, "one turn each, on a quarter of the messages: a first look, not a comparison")
 	flag.StringVar(&only, "only", "", "regular expression: workloads whose name it matches")
 	flag.BoolVar(&list, "list", false, "print the names of the workloads and end")
-	flag.Float64Var(&o.scale, "scale", 1, "multiplies the number of messages of every workload")
+	flag.Float64Var(&o.scale, "scale", 1, "multiplies messages, connections, topics and durations of every workload")
 	flag.IntVar(&o.size, "size", 200, "bytes of a body")
 	flag.DurationVar(&o.settle, "settle", 2200*time.Millisecond, "how long CPU is counted after the last message; the default covers one --sync-timeout")
 	flag.StringVar(&o.dir, "dir", "", "where to put data paths; empty is the directory for temporary files")
+	flag.BoolVar(&o.tls, "tls", false, "V2 connections use TLS 1.3, with a certificate made for this run")
+	flag.BoolVar(&o.snappy, "snappy", false, "V2 connections use snappy")
+	flag.StringVar(&o.profile, "profile", "", "profile this program and ours, never the peer: cpu, mem, mutex, block or trace")
+	flag.StringVar(&o.profileDir, "profile-dir", "profiles", "where -profile writes: this program's on top, ours in a directory for each turn")
+	flag.StringVar(&o.svg, "svg", "", "file for a picture of the ratios")
 	flag.Parse()
 	var err error
 	if o.only, err = regexp.Compile(only); err != nil || flag.NArg() > 0 {
@@ -70,6 +93,9 @@ func main() {
 		}
 		return
 	}
+	if o.quick {
+		o.runs, o.scale = quickRuns, quickScale
+	}
 	o.oursArgs, o.peerArgs = strings.Fields(oursArgs), strings.Fields(peerArgs)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -80,21 +106,39 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "bench-run-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if o.ours == "" {
-		dir, err := os.MkdirTemp("", "bench-build-")
-		if err != nil {
-			return err
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
 		o.ours = filepath.Join(dir, "nsqd")
 		if err := daemon.Build(ctx, o.ours); err != nil {
 			return err
 		}
 	}
+	if err := o.putOnLayers(dir); err != nil {
+		return err
+	}
+	if o.profile != "" {
+		if o.profileDir, err = filepath.Abs(o.profileDir); err != nil {
+			return err
+		}
+		stop, err := startProfile(o.profile, o.profileDir)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	results, err := measureAll(ctx, o)
 	if err != nil {
 		return err
+	}
+	if o.svg != "" {
+		if err := os.WriteFile(o.svg, []byte(drawing(o, results)), 0o644); err != nil {
+			return err
+		}
 	}
 	return writeMarkdown(ctx, o, results)
 }

@@ -12,58 +12,13 @@ import (
 	"github.com/nsqloop/nsqloop/perf/daemon"
 )
 
-// subject is a daemon with flags.
-type subject struct {
-	name string
-	path string
-	args []string
-}
+// turnMax bounds a turn: a broker that loses a message must end the bench, not hang it.
+const turnMax = 10 * time.Minute
 
-// Names of the subjects; the tables look for them.
-const (
-	oursName     = "ours"
-	peerMemName  = "peer in memory"
-	peerDiskName = "peer on disk"
-)
-
-// The flags that make the two peers.
-var (
-	peerMemArgs  = []string{"--mem-queue-size=1000000"}
-	peerDiskArgs = []string{"--mem-queue-size=0"}
-)
-
-func (o options) subjects() []subject {
-	list := []subject{{oursName, o.ours, o.oursArgs}}
-	if o.peer != "" {
-		list = append(list,
-			subject{peerMemName, o.peer, slices.Concat(peerMemArgs, o.peerArgs)},
-			subject{peerDiskName, o.peer, slices.Concat(peerDiskArgs, o.peerArgs)})
-	}
-	return list
-}
-
-// sample is one pass.
-type sample struct {
-	cpuPerMessage float64 // ns
-	perSecond     float64 // messages
-}
-
-// passes of one turn.
-const (
-	cold = iota
-	warm
-	passCount
-)
-
-var passNames = [passCount]string{"cold", "warm"}
-
-// passMax bounds a pass: a broker that loses a message must end the bench, not hang it.
-const passMax = 5 * time.Minute
-
-// cell names the samples of one subject, workload and pass.
+// cell names the samples of one subject in one row.
 type cell struct {
 	workload, subject string
-	pass              int
+	row               int
 }
 
 type results map[cell][]sample
@@ -75,95 +30,103 @@ func measureAll(ctx context.Context, o options) (results, error) {
 		if !o.only.MatchString(w.name) {
 			continue
 		}
-		for run := range o.runs {
-			subjects := o.subjects()
+		for run := range w.runsOf(o, oursName) {
+			subjects := w.of(o)
 			if run%2 == 1 {
 				slices.Reverse(subjects)
 			}
 			for _, s := range subjects {
-				samples, err := measureOne(ctx, o, w, s)
+				if run >= w.runsOf(o, s.name) {
+					continue
+				}
+				began := time.Now()
+				samples, err := measureOne(ctx, o, w, s, run)
 				if err != nil {
 					return nil, fmt.Errorf("%s, %s, run %d: %w", w.name, s.name, run, err)
 				}
-				for pass, sample := range samples {
-					key := cell{w.name, s.name, pass}
+				for i, sample := range samples {
+					key := cell{w.name, s.name, i}
 					all[key] = append(all[key], sample)
-					fmt.Fprintf(o.progress, "%-14s %-15s run %d %s %9.0f ns CPU/msg %12.0f msg/s\n", w.name, s.name, run,
-						passNames[pass], sample.cpuPerMessage, sample.perSecond)
+					fmt.Fprintf(o.progress, "%-14s %-22s run %d %-22s %s\n", w.name, s.name, run, w.rows[i].name, w.describe(i, sample))
 				}
+				fmt.Fprintf(o.progress, "%-14s %-22s run %d took %v\n", w.name, s.name, run, time.Since(began).Round(time.Millisecond))
 			}
 		}
 	}
 	return all, nil
 }
 
-// measureOne is one turn: a fresh daemon and both passes.
-func measureOne(ctx context.Context, o options, w workload, s subject) (samples [passCount]sample, err error) {
+// runsOf is how many turns a subject gets.
+func (w workload) runsOf(o options, subject string) int {
+	runs := o.runs
+	if !o.quick && subject != peerDiskName {
+		runs = max(runs, w.runs)
+	}
+	if w.otherRuns > 0 && subject != oursName {
+		runs = min(runs, w.otherRuns)
+	}
+	return runs
+}
+
+func (w workload) describe(row int, s sample) string {
+	if w.rows[row].throughput {
+		return fmt.Sprintf("%9.0f ns CPU/msg %9.0f ns busy/msg %12.0f msg/s", s.value, s.busy, s.rate)
+	}
+	return number(s.value) + " " + w.rows[row].unit
+}
+
+// measureOne is one turn: a fresh daemon on a fresh data path.
+func measureOne(ctx context.Context, o options, w workload, s subject, run int) (samples []sample, err error) {
+	ctx, cancel := context.WithTimeout(ctx, turnMax)
+	defer cancel()
 	dir, err := os.MkdirTemp(o.dir, "bench-")
 	if err != nil {
-		return samples, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	path, err := filepath.Abs(s.path)
-	if err != nil {
-		return samples, err
+	t := &turn{options: o, subject: s, link: o.link, dir: dir, args: slices.Concat(o.layerArgs, s.args)}
+	if s.path, err = filepath.Abs(s.path); err != nil {
+		return nil, err
 	}
-	process, err := daemon.Start(ctx, daemon.Options{Path: path, DataPath: dir, Args: s.args})
-	if err != nil {
-		return samples, err
-	}
-	defer func() { err = errors.Join(err, process.Kill()) }()
-	t := &target{
-		process: process, topic: "bench", channels: w.channels, size: o.size, messages: max(mpubBatch, int(float64(w.messages)*o.scale)),
-	}
-	for pass := range passCount {
-		if samples[pass], err = measurePass(ctx, o, w, t, pass == cold && w.sinceExec); err != nil {
-			return samples, fmt.Errorf("%s: %w\n%s", passNames[pass], err, process.Tail(10))
+	t.path = s.path
+	if o.profile != "" && s.name == oursName {
+		profiles := filepath.Join(o.profileDir, fmt.Sprintf("%s-%d", w.name, run))
+		if err := os.MkdirAll(profiles, 0o755); err != nil {
+			return nil, err
 		}
+		t.args = append(t.args, "--profile="+o.profile, "--profile-dir="+profiles)
+	}
+	if err := t.exec(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.end()) }()
+	if samples, err = w.turn(ctx, t); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, t.process.Tail(10))
+	}
+	if len(samples) != len(w.rows) {
+		return nil, fmt.Errorf("%d samples for %d rows", len(samples), len(w.rows))
 	}
 	return samples, nil
 }
 
-func measurePass(ctx context.Context, o options, w workload, t *target, sinceExec bool) (sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, passMax)
-	defer cancel()
-	api := t.process.API()
-	if err := api.CreateTopic(ctx, t.topic, t.channels...); err != nil {
-		return sample{}, err
+// exec starts the subject on its data path.
+func (t *turn) exec(ctx context.Context) (err error) {
+	if t.start, err = takeAccount(0); err != nil {
+		return err
 	}
-	part, err := w.prepare(ctx, t)
-	if err != nil {
-		return sample{}, err
+	t.process, err = daemon.Start(ctx, daemon.Options{Path: t.path, DataPath: t.dir, Args: t.args, Env: t.env, Ready: 5 * time.Minute})
+	return err
+}
+
+// stopMax is how long a daemon may take to write what it has.
+const stopMax = 2 * time.Minute
+
+// end ends the process. Only where a profile is written at the end it is asked to.
+func (t *turn) end() error {
+	if t.profile != "" && t.name == oursName {
+		return t.process.Stop(stopMax)
 	}
-	defer part.close()
-	before := time.Duration(0)
-	if !sinceExec {
-		if err := pause(ctx, o.settle); err != nil { // what prepare caused is not ours to count
-			return sample{}, err
-		}
-		if before, err = t.process.CPU(); err != nil {
-			return sample{}, err
-		}
-	}
-	started := time.Now()
-	if err := part.run(ctx); err != nil {
-		return sample{}, err
-	}
-	took := time.Since(started)
-	if err := pause(ctx, o.settle); err != nil {
-		return sample{}, err
-	}
-	after, err := t.process.CPU()
-	if err != nil {
-		return sample{}, err
-	}
-	if err := api.DeleteTopic(ctx, t.topic); err != nil {
-		return sample{}, err
-	}
-	return sample{
-		cpuPerMessage: float64(after-before) / float64(t.messages),
-		perSecond:     float64(t.messages) / took.Seconds(),
-	}, nil
+	return t.process.Kill()
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/nsqloop/nsqloop/codec"
 )
 
-// Conn is one connection. It belongs to one goroutine; only Close may be called from others.
+// Conn is one connection. It belongs to one goroutine; only Close and Write, of whole commands, may be called from others.
 type Conn struct {
 	net.Conn
 
@@ -28,25 +28,27 @@ const readBuffer = 64 << 10
 // Dial connects to addr and sends the magic, followed, if identify is not nil, by IDENTIFY with it as JSON, whose answer is read: feature
 // negotiation must not be asked for.
 func Dial(ctx context.Context, addr string, identify map[string]any) (*Conn, error) {
-	var dialer net.Dialer
+	return Link{}.Dial(ctx, addr, identify)
+}
+
+// open is a connection whose magic waits in Out.
+func open(ctx context.Context, addr string, local net.Addr) (*Conn, error) {
+	dialer := net.Dialer{LocalAddr: local}
 	socket, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{Conn: socket, Out: []byte(codec.MagicV2), in: make([]byte, readBuffer)}
-	if identify == nil {
-		return c, nil
-	}
-	text, err := json.Marshal(identify)
-	if err == nil {
-		c.Out = codec.AppendIdentify(c.Out, text)
-		err = c.Expect("OK")
-	}
+	return &Conn{Conn: socket, Out: []byte(codec.MagicV2), in: make([]byte, readBuffer)}, nil
+}
+
+// appendIdentify adds IDENTIFY to Out.
+func (c *Conn) appendIdentify(fields map[string]any) error {
+	text, err := json.Marshal(fields)
 	if err != nil {
-		_ = c.Close() // the first error tells more
-		return nil, fmt.Errorf("IDENTIFY: %w", err)
+		return err
 	}
-	return c, nil
+	c.Out = codec.AppendIdentify(c.Out, text)
+	return nil
 }
 
 // Flush writes what Out holds.

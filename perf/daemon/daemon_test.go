@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -66,6 +67,15 @@ func play(role string) int {
 				_ = i
 			}
 		}()
+	}
+	if role == "shortlived" {
+		for range 10 {
+			go func() {
+				runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+				for began := time.Now(); time.Since(began) < 40*time.Millisecond; {
+				}
+			}()
+		}
 	}
 	<-terminate
 	if role == "stubborn" {
@@ -142,6 +152,35 @@ func TestCPUAndMemory(t *testing.T) {
 	require.Error(t, err)
 	_, err = p.Memory()
 	require.Error(t, err)
+}
+
+// A thread that ends takes its schedstat with it, but not its time out of the clock of the process.
+func TestCPUKeepsEndedThreads(t *testing.T) {
+	p := start(t, "shortlived")
+	const spun = 20 * time.Millisecond
+	require.Eventually(t, func() bool {
+		all, err := p.CPU()
+		require.NoError(t, err)
+		live, err := LiveThreadsCPU(p.PID())
+		require.NoError(t, err)
+		return all > live+spun
+	}, 20*time.Second, 5*time.Millisecond, "the threads of the child spin for %v and end", spun)
+
+	p = start(t, "good") // the Go runtime keeps its threads: both accounts agree
+	live, err := LiveThreadsCPU(p.PID())
+	require.NoError(t, err)
+	all, err := p.CPU()
+	require.NoError(t, err)
+	require.InDelta(t, live, all, float64(50*time.Millisecond))
+}
+
+func TestBusyGrows(t *testing.T) {
+	before, err := Busy()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		after, err := Busy()
+		return err == nil && after >= before+20*time.Millisecond
+	}, 20*time.Second, time.Microsecond)
 }
 
 func TestAPI(t *testing.T) {

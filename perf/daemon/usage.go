@@ -11,14 +11,27 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// CPU is the time the threads of the process have spent on a processor since exec, from /proc/PID/task/*/schedstat: nanoseconds,
-// where utime and stime count ticks of 10 ms. Threads that have ended are not in it; the Go runtime keeps its threads.
+// CPU is the time the process has spent on processors since exec, in the kernel's own nanoseconds (utime and stime count ticks of
+// 10 ms). Threads that have ended are in it.
 func (p *Process) CPU() (time.Duration, error) { return CPU(p.PID()) }
 
-// CPU is Process.CPU of any process, this one included.
+// CPU is Process.CPU of any process, this one included. It reads the clock of the process: the sum that
+// /proc/PID/task/*/schedstat gives, and what the kernel kept of ended threads, which have no schedstat any more.
 func CPU(pid int) (time.Duration, error) {
+	const perProcessScheduled = 2 // CPUCLOCK_SCHED of a whole process, as clock_getcpuclockid(3) composes it
+	var at unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|perProcessScheduled), &at); err != nil {
+		return 0, fmt.Errorf("clock of process %d: %w", pid, err)
+	}
+	return time.Duration(at.Nano()), nil
+}
+
+// LiveThreadsCPU is the time of those threads of a process that have not ended, from /proc/PID/task/*/schedstat.
+func LiveThreadsCPU(pid int) (time.Duration, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
 		return 0, err
@@ -77,4 +90,28 @@ func (p *Process) Memory() (Memory, error) {
 		return Memory{}, fmt.Errorf("/proc/%d/status lacks the resident sizes", p.PID())
 	}
 	return m, nil
+}
+
+// Busy is the time all processors of the machine have been busy since boot, from /proc/stat, in ticks of 10 ms: user, nice, system and
+// both kinds of interrupts; not what a hypervisor took away.
+func Busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	words := strings.Fields(line)
+	if len(words) < 8 || words[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat begins with %.60q", line)
+	}
+	const tick = time.Second / 100 // USER_HZ is 100 on every platform this runs on
+	var sum time.Duration
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		n, err := strconv.ParseInt(words[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
 }

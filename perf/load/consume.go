@@ -1,14 +1,12 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,6 +25,10 @@ type Consumer struct {
 	RDY      int
 	// WriteEachFIN sends every FIN with a write of its own. Otherwise the FINs of all messages of one read leave in one write.
 	WriteEachFIN bool
+	Link         client.Link
+	Identify     map[string]any // sent in IDENTIFY; nil sends none
+	// Each, if not nil, is called with every body, by the goroutine of connection conn, before its FIN leaves.
+	Each func(conn int, body []byte)
 }
 
 // Consuming is a load whose connections are subscribed, with RDY 0 yet.
@@ -38,18 +40,14 @@ type Consuming struct {
 	once  sync.Once
 }
 
-const (
-	// readBytes is the room for one read of a consumer.
-	readBytes = 512 << 10
-	// lingerMax is how long the answer to CLS may take.
-	lingerMax = 30 * time.Second
-)
+// readBytes is the room for one read of a consumer.
+const readBytes = 512 << 10
 
 // Prepare connects and subscribes. Close must be called.
 func (c Consumer) Prepare(ctx context.Context) (*Consuming, error) {
 	consuming := &Consuming{Consumer: c, all: make(chan struct{})}
 	for range c.Conns {
-		conn, err := client.Dial(ctx, c.Addr, nil)
+		conn, err := c.Link.Dial(ctx, c.Addr, c.Identify)
 		if err == nil {
 			consuming.conns = append(consuming.conns, conn)
 			err = conn.Subscribe(c.Topic, c.Channel)
@@ -72,11 +70,11 @@ func (c *Consuming) Close() {
 // Run raises RDY, takes and finishes all messages, and returns when the broker has processed the last FIN.
 func (c *Consuming) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, conn := range c.conns {
+	for i, conn := range c.conns {
 		unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		group.Go(func() error {
 			defer unhook()
-			if err := c.consume(conn); err != nil {
+			if err := c.consume(i, conn); err != nil {
 				return fmt.Errorf("consume: %w", err)
 			}
 			return nil
@@ -85,8 +83,9 @@ func (c *Consuming) Run(ctx context.Context) error {
 	group.Go(func() error {
 		select {
 		case <-c.all:
+			// Every FIN was written before its message was counted, so the answer to CLS says that all of them were processed.
 			for _, conn := range c.conns {
-				if err := conn.SetReadDeadline(time.Now()); err != nil {
+				if _, err := conn.Write(codec.AppendCls(nil)); err != nil {
 					return err
 				}
 			}
@@ -101,7 +100,7 @@ func (c *Consuming) Run(ctx context.Context) error {
 	return err
 }
 
-func (c *Consuming) consume(conn *client.Conn) error {
+func (c *Consuming) consume(index int, conn *client.Conn) error {
 	conn.Out = codec.AppendRdy(conn.Out, int64(c.RDY))
 	if err := conn.Flush(); err != nil {
 		return err
@@ -110,62 +109,63 @@ func (c *Consuming) consume(conn *client.Conn) error {
 	have := 0
 	for {
 		n, err := conn.Read(in[have:])
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if have > 0 {
-				return fmt.Errorf("the broker sent %d bytes too many", have)
-			}
-			return c.leave(conn)
-		}
 		if err != nil {
 			return err
 		}
 		have += n
-		used, taken, err := c.finishAll(conn, in[:have])
+		batch, err := c.finishAll(index, conn, in[:have])
 		if err != nil {
 			return err
 		}
-		have = copy(in, in[used:have])
-		if c.taken.Add(int64(taken)) >= int64(c.Messages) {
+		have = copy(in, in[batch.used:have])
+		if batch.closed {
+			return nil
+		}
+		if c.taken.Add(int64(batch.taken)) >= int64(c.Messages) {
 			c.once.Do(func() { close(c.all) })
 		}
 	}
 }
 
+// batch is what one read brought.
+type batch struct {
+	used, taken int
+	closed      bool // CLS was answered
+}
+
 // finishAll answers every whole frame of in.
-func (c *Consuming) finishAll(conn *client.Conn, in []byte) (used, taken int, err error) {
-	for len(in)-used >= codec.FrameHeader {
-		frame := in[used:]
+func (c *Consuming) finishAll(index int, conn *client.Conn, in []byte) (b batch, err error) {
+	for len(in)-b.used >= codec.FrameHeader {
+		frame := in[b.used:]
 		size := int(binary.BigEndian.Uint32(frame)) + 4
 		if len(frame) < size {
 			break
 		}
-		used += size
+		b.used += size
 		switch binary.BigEndian.Uint32(frame[4:]) {
 		case codec.FrameMessage:
 			if size != codec.MessageHeader+c.Size {
-				return 0, 0, fmt.Errorf("a message frame has %d bytes", size)
+				return b, fmt.Errorf("a message frame has %d bytes", size)
 			}
-			taken++
+			b.taken++
+			if c.Each != nil {
+				c.Each(index, frame[codec.MessageHeader:size])
+			}
 			conn.Out = codec.AppendFin(conn.Out, frame[codec.MessageIDAt:codec.MessageIDAt+codec.IDLen])
 			if c.WriteEachFIN {
 				if err := conn.Flush(); err != nil {
-					return 0, 0, err
+					return b, err
 				}
 			}
 		case codec.FrameResponse:
+			if bytes.Equal(frame[:size], codec.FrameCloseWait) {
+				b.closed = true
+				return b, nil
+			}
 			conn.Out = codec.AppendNop(conn.Out) // a heartbeat: nothing else is owed to us
 		default:
-			return 0, 0, fmt.Errorf("the broker answers %.120q", frame[codec.FrameHeader:size])
+			return b, fmt.Errorf("the broker answers %.120q", frame[codec.FrameHeader:size])
 		}
 	}
-	return used, taken, conn.Flush()
-}
-
-// leave waits until all FINs were processed.
-func (c *Consuming) leave(conn *client.Conn) error {
-	if err := conn.SetReadDeadline(time.Now().Add(lingerMax)); err != nil {
-		return err
-	}
-	conn.Out = codec.AppendCls(conn.Out)
-	return conn.Expect("CLOSE_WAIT")
+	return b, conn.Flush()
 }

@@ -23,6 +23,7 @@ type Publisher struct {
 	// Window is the number of commands that may wait for their OK on one connection; 1 is synchronous. A pipelining connection writes again
 	// when half of them were answered, so that neither side is driven into one small write per command.
 	Window int
+	Link   client.Link
 }
 
 // poolBytes is how much encoded input a connection cycles through: more than the caches of one core hold.
@@ -52,7 +53,7 @@ func (p Publisher) Prepare(ctx context.Context) (*Prepared, error) {
 	batch := max(1, p.Batch)
 	for i := range p.Conns {
 		// Heartbeats would stand between the OKs.
-		conn, err := client.Dial(ctx, p.Addr, map[string]any{"heartbeat_interval": -1})
+		conn, err := p.Link.Dial(ctx, p.Addr, map[string]any{"heartbeat_interval": -1})
 		if err != nil {
 			prepared.Close()
 			return nil, err
