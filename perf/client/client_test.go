@@ -22,8 +22,8 @@ func serve(t *testing.T, reply []byte, slow bool) (addr string, sent func() stri
 	require.NoError(t, err)
 	result := make(chan string, 1)
 	go func() {
-		defer func() { _ = listener.Close() }()
 		conn, err := listener.Accept()
+		_ = listener.Close() // before the result is known: then nobody else is listened to
 		if err != nil {
 			result <- err.Error()
 			return

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -83,7 +84,10 @@ func (l Link) negotiate(ctx context.Context, c *Conn, identify map[string]any) e
 		}
 	}
 	if l.Snappy {
-		c.Conn = newSnappyConn(c.Conn)
+		// The broker goes on in snappy without waiting: some of that may have come with the last plain bytes.
+		early := bytes.Clone(c.in[c.start:c.end])
+		c.start, c.end = 0, 0
+		c.Conn = newSnappyConn(c.Conn, early)
 		return c.Expect("OK")
 	}
 	return nil
@@ -97,9 +101,10 @@ type snappyConn struct {
 	out *s2.Writer
 }
 
-func newSnappyConn(below net.Conn) *snappyConn {
+// newSnappyConn is a layer on below, from which early has been read already.
+func newSnappyConn(below net.Conn, early []byte) *snappyConn {
 	return &snappyConn{
-		Conn: below, in: s2.NewReader(below),
+		Conn: below, in: s2.NewReader(io.MultiReader(bytes.NewReader(early), below)),
 		out: s2.NewWriter(below, s2.WriterSnappyCompat(), s2.WriterFlushOnWrite(), s2.WriterConcurrency(1)),
 	}
 }

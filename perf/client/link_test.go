@@ -38,7 +38,7 @@ func negotiator(t *testing.T, certificate tls.Certificate, grant, secure, snappy
 		}
 		layered := net.Conn(conn)
 		if snappy {
-			layered = newSnappyConn(conn)
+			layered = newSnappyConn(conn, nil)
 			_, _ = layered.Write(codec.FrameOK)
 		}
 		n, _ := layered.Read(in)
