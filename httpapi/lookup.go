@@ -18,19 +18,29 @@ type LookupOptions struct {
 	Version        string
 	MaxConnections int // 0 = 16384; more are turned away with 503
 
+	Access      func(format string, args ...any)  // writes the line of one request; nil = Log.Infof
+	Connections func() (open int, refused uint64) // of nsqds, for /metrics; may be nil
+	MaxSeries   int                               // bounds what /metrics tells of topics
+
 	timeouts timeouts // zero = the defaults; set by tests
 }
 
 // NewLookup makes a server of nsqlookupd's API that owns listener from now on.
 func NewLookup(listener net.Listener, o LookupOptions) *Server {
-	l := &lookupAPI{registry: o.Registry}
-	return newServer(listener, Options{
+	l := &lookupAPI{registry: o.Registry, connections: o.Connections}
+	s := newServer(listener, Options{
 		Log: o.Log, Version: o.Version, StartTime: time.Now(), MaxConnections: o.MaxConnections, timeouts: o.timeouts,
+		Access: o.Access, MaxSeries: o.MaxSeries,
 	}, l.table())
+	s.expose = l.expose
+	return s
 }
 
 // lookupAPI holds the handlers of nsqlookupd.
-type lookupAPI struct{ registry *lookupd.Registry }
+type lookupAPI struct {
+	registry    *lookupd.Registry
+	connections func() (open int, refused uint64)
+}
 
 func (l *lookupAPI) table() []route {
 	return []route{
@@ -41,6 +51,7 @@ func (l *lookupAPI) table() []route {
 		{method: get, path: "/topics", handle: l.topics, log: true},
 		{method: get, path: "/channels", handle: l.channels, log: true},
 		{method: get, path: "/nodes", handle: l.nodes, log: true},
+		{method: get, path: "/metrics", handle: showMetrics},
 
 		{method: post, path: "/topic/create", handle: l.createTopic, log: true},
 		{method: post, path: "/topic/delete", handle: l.deleteTopic, log: true},

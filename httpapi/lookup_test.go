@@ -103,7 +103,10 @@ func newLookupServer(t *testing.T, o lookupd.RegistryOptions, fill func(*lookupd
 	if fill != nil {
 		fill(registry)
 	}
-	server := NewLookup(listener, LookupOptions{Registry: registry, Log: &memoryLog{}, Version: "1.3.0+test"})
+	server := NewLookup(listener, LookupOptions{
+		Registry: registry, Log: &memoryLog{}, Version: "1.3.0+test", MaxSeries: 2*len(censusSeries) + 1,
+		Connections: func() (int, uint64) { return 7, 3 },
+	})
 	server.Start()
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 	return listener.Addr().String()

@@ -91,7 +91,7 @@ func showMetrics(s *Server, r *request) reply {
 	r.ctx.SetContentType(string(format))
 	r.ctx.SetBodyStreamWriter(func(w *bufio.Writer) {
 		x := &exposition{out: expfmt.NewEncoder(w, format), left: s.o.MaxSeries}
-		s.expose(x)
+		s.expose(s, x)
 		if closer, ok := x.out.(expfmt.Closer); ok && x.err == nil {
 			x.err = closer.Close()
 		}

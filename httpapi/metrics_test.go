@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nsqloop/nsqloop/fanout"
+	"github.com/nsqloop/nsqloop/lookupd"
 	"github.com/nsqloop/nsqloop/mmapq"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -17,9 +18,9 @@ import (
 )
 
 // scrape is one GET /metrics, read by the client library's own parser.
-func scrape(t *testing.T, f *fixture) map[string]*dto.MetricFamily {
+func scrape(t *testing.T, addr string) map[string]*dto.MetricFamily {
 	t.Helper()
-	response, err := http.Get("http://" + f.addr + "/metrics")
+	response, err := http.Get("http://" + addr + "/metrics")
 	require.NoError(t, err)
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
@@ -66,7 +67,7 @@ func metricsFixture(t *testing.T, maxSeries int) *fixture {
 
 func TestMetrics(t *testing.T) {
 	f := metricsFixture(t, 1000)
-	before := scrape(t, f)
+	before := scrape(t, f.addr)
 	require.EqualValues(t, 0, valueOf(t, before, "nsqd_omitted_series"))
 	require.EqualValues(t, 1, valueOf(t, before, "nsqd_healthy"))
 	require.EqualValues(t, 3, valueOf(t, before, "nsqd_connections"))
@@ -83,7 +84,7 @@ func TestMetrics(t *testing.T) {
 
 	topic := mustTopic(t, f.broker, "events")
 	publishTo(t, topic, "one", "two")
-	require.EqualValues(t, 2, valueOf(t, scrape(t, f), "nsqd_topic_depth", "events"))
+	require.EqualValues(t, 2, valueOf(t, scrape(t, f.addr), "nsqd_topic_depth", "events"))
 	channel, err := topic.Channel([]byte("work"))
 	require.NoError(t, err)
 	consumer, err := channel.AddConsumer(0, fanout.ConsumerOptions{})
@@ -95,7 +96,7 @@ func TestMetrics(t *testing.T) {
 	run.Release()
 	consumer.EndBatch()
 
-	held := scrape(t, f)
+	held := scrape(t, f.addr)
 	for name, want := range map[string]float64{
 		"nsqd_channel_depth": 1, "nsqd_channel_in_flight": 1, "nsqd_channel_deferred": 0, "nsqd_channel_messages_total": 2,
 		"nsqd_channel_delivered_total": 1, "nsqd_channel_finished_total": 0, "nsqd_channel_requeued_total": 0, "nsqd_channel_timeouts_total": 0,
@@ -142,7 +143,7 @@ func TestMetricsBound(t *testing.T) {
 			f := metricsFixture(t, test.bound)
 			mustTopic(t, f.broker, "a", "1", "2")
 			mustTopic(t, f.broker, "b", "1", "2")
-			got := scrape(t, f)
+			got := scrape(t, f.addr)
 			require.EqualValues(t, test.omitted, valueOf(t, got, "nsqd_omitted_series"))
 			require.Len(t, got["nsqd_topic_depth"].GetMetric(), test.topics)
 			require.Len(t, got["nsqd_channel_depth"].GetMetric(), test.channels)
@@ -154,6 +155,43 @@ func TestMetricsBound(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLookupMetrics(t *testing.T) {
+	addr := newLookupServer(t, lookupd.RegistryOptions{InactiveProducerTimeout: time.Minute, TombstoneLifetime: time.Hour}, func(r *lookupd.Registry) {
+		for i := range 3 {
+			p := r.AddPeer(fmt.Sprintf("127.0.0.1:%d", i), lookupd.PeerInfo{BroadcastAddress: "h", HTTPPort: i})
+			_, err := r.Register(p, "events", "work")
+			require.NoError(t, err)
+		}
+		r.Tombstone("events", "h:1")
+		require.NoError(t, r.CreateTopic("idle"))
+		require.NoError(t, r.CreateTopic("too-many"))
+	})
+	got := scrape(t, addr)
+	for name, want := range map[string]float64{
+		"nsqlookupd_connections": 7, "nsqlookupd_connections_refused_total": 3, "nsqlookupd_peers": 3, "nsqlookupd_topics": 3,
+		"nsqlookupd_omitted_series": float64(len(censusSeries)),
+	} {
+		require.EqualValues(t, want, valueOf(t, got, name), name)
+	}
+	require.EqualValues(t, 2, valueOf(t, got, "nsqlookupd_topic_producers", "events"))
+	require.EqualValues(t, 1, valueOf(t, got, "nsqlookupd_topic_tombstoned", "events"))
+	require.EqualValues(t, 1, valueOf(t, got, "nsqlookupd_topic_channels", "events"))
+	require.EqualValues(t, 0, valueOf(t, got, "nsqlookupd_topic_producers", "idle"))
+	require.Len(t, got["nsqlookupd_topic_producers"].Metric, 2)
+	require.Positive(t, valueOf(t, got, "nsqlookupd_memory_anonymous_bytes"))
+}
+
+// Requests are logged by whoever was given for that, nothing else is.
+func TestAccessLog(t *testing.T) {
+	access := &memoryLog{}
+	f := newFixture(t, func(o *Options) { o.Access = access.Infof })
+	response, err := http.Get("http://" + f.addr + "/ping")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Len(t, access.with("200 GET /ping"), 1)
+	require.Empty(t, f.log.with("GET"))
 }
 
 // BenchmarkMetrics scrapes 10,000 channels.
@@ -173,7 +211,7 @@ func BenchmarkMetrics(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		x := &exposition{out: expfmt.NewEncoder(io.Discard, expfmt.NewFormat(expfmt.TypeTextPlain)), left: s.o.MaxSeries}
-		s.expose(x)
+		exposeNsqd(s, x)
 		require.NoError(b, x.err)
 	}
 }

@@ -50,9 +50,9 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// expose writes everything nsqd tells.
-func (s *Server) expose(x *exposition) {
-	s.exposeProcess(x)
+// exposeNsqd writes everything nsqd tells.
+func exposeNsqd(s *Server, x *exposition) {
+	s.exposeProcess(x, "nsqd")
 	s.exposeTraffic(x)
 	s.exposeStore(x)
 	s.exposeQueues(x)
@@ -60,7 +60,7 @@ func (s *Server) expose(x *exposition) {
 
 // exposeProcess writes the figures of the process and its runtime, and mapped and anonymous memory apart: of a broker that maps its data only
 // the second is its own.
-func (s *Server) exposeProcess(x *exposition) {
+func (s *Server) exposeProcess(x *exposition, daemon string) {
 	families, err := s.process.Gather()
 	if err != nil {
 		s.o.Log.Warnf("metrics: %s", err) // what could be read is written
@@ -71,8 +71,8 @@ func (s *Server) exposeProcess(x *exposition) {
 	if anonymous, file, err := residentMemory(); err != nil {
 		s.o.Log.Warnf("metrics: %s", err)
 	} else {
-		x.single("nsqd_memory_anonymous_bytes", "Resident memory that is the process's own.", gauge, anonymous)
-		x.single("nsqd_memory_mapped_bytes", "Resident pages of mapped files, which the kernel takes back when it needs them.", gauge, file)
+		x.single(daemon+"_memory_anonymous_bytes", "Resident memory that is the process's own.", gauge, anonymous)
+		x.single(daemon+"_memory_mapped_bytes", "Resident pages of mapped files, which the kernel takes back when it needs them.", gauge, file)
 	}
 }
 

@@ -186,7 +186,7 @@ func (s *Server) unrouted(ctx *fasthttp.RequestCtx, method string, r *request, r
 }
 
 func (s *Server) logRequest(r *request, raw []byte, status int, start time.Time) {
-	s.o.Log.Infof("%d %s %s (%s) %s", status, r.ctx.Method(), r.target.requestURI(raw), r.ctx.RemoteAddr(), time.Since(start))
+	s.o.Access("%d %s %s (%s) %s", status, r.ctx.Method(), r.target.requestURI(raw), r.ctx.RemoteAddr(), time.Since(start))
 }
 
 // params parses the query string once. A bad one is an answer of its own.

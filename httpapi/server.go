@@ -65,6 +65,9 @@ type Options struct {
 	Traffic   func() Traffic
 	MaxSeries int
 
+	// Access writes the line of one request; nil = Log.Infof.
+	Access func(format string, args ...any)
+
 	timeouts timeouts // zero = the defaults; set by tests
 }
 
@@ -74,6 +77,7 @@ type Server struct {
 	endpoints endpoints
 	fast      *fasthttp.Server
 	process   *prometheus.Registry
+	expose    func(s *Server, x *exposition) // writes everything /metrics tells
 	listener  *patient
 	done      chan struct{} // closed when Serve has returned
 	serveErr  error         // valid after done
@@ -85,13 +89,18 @@ type Server struct {
 
 // New makes a server of nsqd's API that owns listener from now on.
 func New(listener net.Listener, o Options) *Server {
-	return newServer(listener, o, table)
+	s := newServer(listener, o, table)
+	s.expose = exposeNsqd
+	return s
 }
 
 // newServer makes a server of the API that table describes.
 func newServer(listener net.Listener, o Options, table []route) *Server {
 	if o.timeouts == (timeouts{}) {
 		o.timeouts = defaultTimeouts
+	}
+	if o.Access == nil {
+		o.Access = o.Log.Infof
 	}
 	s := &Server{o: o, endpoints: buildEndpoints(table), process: processRegistry(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
 	connections := o.MaxConnections

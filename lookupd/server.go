@@ -49,6 +49,8 @@ type Server struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	ended bool
+
+	refused uint64 // connections turned away since start
 }
 
 // NewServer owns listener from now on.
@@ -124,6 +126,9 @@ func (s *Server) admit(c net.Conn) {
 	s.mu.Lock()
 	full := s.o.MaxConnections > 0 && len(s.conns) >= s.o.MaxConnections
 	if full || s.ended {
+		if full {
+			s.refused++
+		}
 		s.mu.Unlock()
 		if full {
 			s.o.Log.Warnf("TCP: refused client(%s): %d connections are open", c.RemoteAddr(), s.o.MaxConnections)

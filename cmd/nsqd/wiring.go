@@ -108,6 +108,7 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 		MaxReqTimeout:  o.MaxReqTimeout,
 		MaxConnections: d.connections().HTTP,
 		Traffic:        d.traffic,
+		Access:         d.log.At(o.AccessLogLevel),
 		MaxSeries:      o.MetricsMaxSeries,
 	}
 }

@@ -58,6 +58,7 @@ func (d *daemon) start() error {
 	})
 	d.http = httpapi.NewLookup(http, httpapi.LookupOptions{
 		Registry: registry, Log: d.log, Version: version.Number, MaxConnections: connections.HTTP,
+		Access: d.log.At(d.o.AccessLogLevel), Connections: d.tcp.Connections, MaxSeries: d.o.MetricsMaxSeries,
 	})
 	d.tcp.Start()
 	d.http.Start()

@@ -56,6 +56,11 @@ func (l *Logger) Errorf(format string, args ...any) { l.Logf(Error, format, args
 // Fatalf writes a line at FATAL. It does not end the process: that is for the caller, who may have something to close.
 func (l *Logger) Fatalf(format string, args ...any) { l.Logf(Fatal, format, args...) }
 
+// At returns a function that writes lines at level.
+func (l *Logger) At(level Level) func(format string, args ...any) {
+	return func(format string, args ...any) { l.Logf(level, format, args...) }
+}
+
 // Logf writes a line at level.
 func (l *Logger) Logf(level Level, format string, args ...any) {
 	if level < l.Level() {

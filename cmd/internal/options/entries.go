@@ -143,6 +143,7 @@ func (o *Nsqd) ownEntries() []entry {
 		{"magic-timeout", "", &o.MagicTimeout, built, "time a new connection has to send its protocol; 0 = any"},
 		{"max-tls-handshakes", "", &o.MaxTLSHandshakes, absent, "concurrent TLS handshakes; 0 = twice the processors"},
 		{"log-format", "", &o.LogFormat, built, "text or json"},
+		{"access-log-level", "", &o.AccessLogLevel, built, "`level` at which HTTP requests are logged"},
 		{"metrics-max-series", "", &o.MetricsMaxSeries, built, "series of topics and channels in /metrics; what is beyond is left out and counted"},
 		{"profile", "", &o.Profile, built, "write a profile into the data path: cpu, mem, mutex, block or trace"},
 		{"verify", flagOnly, &o.Verify, built, "check the data in `DIR`, print a report and exit"},

@@ -21,7 +21,10 @@ type Nsqd struct {
 	LogLevel  logging.Level
 	LogPrefix string
 	LogFormat logging.Format
-	ID        int64 // the 10 node bits of message ids
+
+	AccessLogLevel logging.Level // at which HTTP requests are logged
+
+	ID int64 // the 10 node bits of message ids
 
 	TCPAddress        string
 	HTTPAddress       string
@@ -101,7 +104,7 @@ type Nsqd struct {
 func Default() *Nsqd {
 	hostname := hostname()
 	return &Nsqd{
-		LogLevel: logging.Info, LogPrefix: "[nsqd] ", ID: NodeID(hostname),
+		LogLevel: logging.Info, AccessLogLevel: logging.Info, LogPrefix: "[nsqd] ", ID: NodeID(hostname),
 		TCPAddress: "0.0.0.0:4150", HTTPAddress: "0.0.0.0:4151", HTTPSAddress: "0.0.0.0:4152", BroadcastAddress: hostname,
 		NSQLookupdTCPAddresses: []string{}, AuthHTTPAddresses: []string{}, AuthHTTPRequestMethod: "get",
 		HTTPClientConnectTimeout: 2 * time.Second, HTTPClientRequestTimeout: 5 * time.Second, Experiments: []string{},

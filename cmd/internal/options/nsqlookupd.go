@@ -13,9 +13,10 @@ type Nsqlookupd struct {
 	Config  string // path of the TOML file, "" = none
 	Version bool   // print and exit
 
-	LogLevel  logging.Level
-	LogPrefix string
-	LogFormat logging.Format
+	LogLevel       logging.Level
+	LogPrefix      string
+	LogFormat      logging.Format
+	AccessLogLevel logging.Level // at which HTTP requests are logged
 
 	TCPAddress       string
 	HTTPAddress      string
@@ -24,19 +25,20 @@ type Nsqlookupd struct {
 	InactiveProducerTimeout time.Duration
 	TombstoneLifetime       time.Duration
 
-	MagicTimeout    time.Duration // 0 = none
-	MaxConnections  int           // 0 = chosen from the descriptor limit
-	MaxTopics       int
-	MaxChannels     int  // of all topics together
-	MaxLineSize     int  // bytes
-	MaxIdentifySize int  // bytes
-	verbose         bool // accepted, without effect, as in the stock daemon
+	MagicTimeout     time.Duration // 0 = none
+	MaxConnections   int           // 0 = chosen from the descriptor limit
+	MaxTopics        int
+	MaxChannels      int // of all topics together
+	MaxLineSize      int // bytes
+	MaxIdentifySize  int // bytes
+	MetricsMaxSeries int
+	verbose          bool // accepted, without effect, as in the stock daemon
 }
 
 // DefaultLookupd gives every option the value it has when nobody sets it.
 func DefaultLookupd() *Nsqlookupd {
 	return &Nsqlookupd{
-		LogLevel: logging.Info, LogPrefix: "[nsqlookupd] ",
+		LogLevel: logging.Info, AccessLogLevel: logging.Info, MetricsMaxSeries: 200000, LogPrefix: "[nsqlookupd] ",
 		TCPAddress: "0.0.0.0:4160", HTTPAddress: "0.0.0.0:4161", BroadcastAddress: hostname(),
 		InactiveProducerTimeout: 5 * time.Minute, TombstoneLifetime: 45 * time.Second,
 		MagicTimeout: 5 * time.Second, MaxTopics: 100000, MaxChannels: 1000000, MaxLineSize: 4096, MaxIdentifySize: 64 << 10,
@@ -81,6 +83,8 @@ func (o *Nsqlookupd) entries() []entry {
 		{"max-line-size", "", &o.MaxLineSize, built, "longest command line in bytes"},
 		{"max-identify-size", "", &o.MaxIdentifySize, built, "largest IDENTIFY body in bytes"},
 		{"log-format", "", &o.LogFormat, built, "text or json"},
+		{"access-log-level", "", &o.AccessLogLevel, built, "`level` at which HTTP requests are logged"},
+		{"metrics-max-series", "", &o.MetricsMaxSeries, built, "series of topics in /metrics; what is beyond is left out and counted"},
 	})
 }
 
@@ -95,6 +99,7 @@ func (o *Nsqlookupd) Validate() error {
 		{"max-channels", o.MaxChannels, 1},
 		{"max-line-size", o.MaxLineSize, 256},
 		{"max-identify-size", o.MaxIdentifySize, 1024},
+		{"metrics-max-series", o.MetricsMaxSeries, 0},
 	} {
 		if c.got < c.min {
 			return fmt.Errorf("--%s must be at least %d", c.flag, c.min)
