@@ -12,13 +12,18 @@ all: build
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/nsqd ./cmd/nsqlookupd
 
-# A usable nsqd on the stock ports of loopback, data in ./run.
+# A local cluster on the stock ports of loopback: nsqlookupd and an nsqd that registers with it, data in ./run. Ctrl-C stops both.
 run: build
 	@mkdir -p run
-	@echo "nsqd on 127.0.0.1:4150 (TCP) and 127.0.0.1:4151 (HTTP), data in ./run; stop with Ctrl-C. In another terminal:"
+	@echo "nsqlookupd on 127.0.0.1:4160 (TCP) and 127.0.0.1:4161 (HTTP), nsqd on 127.0.0.1:4150 (TCP) and 127.0.0.1:4151 (HTTP), data in ./run; stop with Ctrl-C. In another terminal:"
 	@echo "  curl -d 'hello' 'http://127.0.0.1:4151/pub?topic=greetings'"
+	@echo "  curl 'http://127.0.0.1:4161/lookup?topic=greetings'"
 	@echo "  $(GO) run ./perf/tail greetings demo"
-	@exec ./$(BIN)/nsqd --tcp-address=127.0.0.1:4150 --http-address=127.0.0.1:4151 --broadcast-address=127.0.0.1 --data-path=run
+	@./$(BIN)/nsqlookupd --tcp-address=127.0.0.1:4160 --http-address=127.0.0.1:4161 --broadcast-address=127.0.0.1 & lookupd=$$!; \
+	./$(BIN)/nsqd --tcp-address=127.0.0.1:4150 --http-address=127.0.0.1:4151 --broadcast-address=127.0.0.1 \
+	  --lookupd-tcp-address=127.0.0.1:4160 --data-path=run & nsqd=$$!; \
+	trap 'kill $$nsqd $$lookupd 2>/dev/null' INT TERM; wait $$nsqd; status=$$?; wait $$nsqd 2>/dev/null; \
+	kill $$lookupd 2>/dev/null; wait $$lookupd; exit $$status
 
 # All tests, real processes and clients included.
 test:

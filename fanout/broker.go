@@ -42,6 +42,12 @@ type Options struct {
 	LatencyWindow       time.Duration // of that measurement
 	Changed             func()        // a topic or channel was created, deleted, paused or unpaused; must not block
 	Info, Warn          func(format string, args ...any)
+
+	// Announce: a topic, or the channel of it that is named, was created or deleted. It must not block.
+	Announce func(topic, channel string)
+	// Starting is asked about a topic that was just created, not restored. After true, channels see nothing of it until Topic.Start, whatever is
+	// published; so channels that are created before that get everything. It must not block or call back into fanout. nil = false.
+	Starting func(t *Topic) bool
 }
 
 // Broker owns all topics of one data directory.
@@ -79,6 +85,9 @@ func Open(disk mmapq.Disk, storeOpts mmapq.Options, opts Options) (*Broker, erro
 	}
 	if opts.Changed == nil {
 		opts.Changed = func() {}
+	}
+	if opts.Announce == nil {
+		opts.Announce = func(string, string) {}
 	}
 	b := &Broker{opts: opts, topics: map[string]*Topic{}}
 	storeOpts.Settled = b.settled
@@ -148,9 +157,13 @@ func (b *Broker) Topic(name []byte) (*Topic, error) {
 		return nil, err
 	}
 	t = newTopic(b, meta, logs, ephemeral)
+	if b.opts.Starting != nil {
+		t.awaitStarting()
+	}
 	b.topics[t.name] = t
 	b.opts.Info("TOPIC(%s): created", t.name)
 	b.opts.Changed()
+	b.opts.Announce(t.name, "")
 	return t, nil
 }
 

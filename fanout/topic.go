@@ -35,6 +35,9 @@ type Topic struct {
 	meta  mmapq.TopicMeta // Paused, Held and HeldAt as last recorded
 	dying []*Channel      // what the list held when the topic ended
 
+	starting bool          // held whatever else is true, see start.go; guarded by mu
+	started  chan struct{} // closed when starting ends; nil if it never was
+
 	ending   sync.Mutex // one deletion at a time; taken before mu
 	recorded bool       // the deletion is
 }
@@ -109,7 +112,7 @@ func (t *Topic) closeNow() (at [2]mmapq.Pos) {
 func (t *Topic) setMode(paused bool, channels int, record func(mmapq.TopicMeta) error) error {
 	meta := t.meta
 	meta.Paused = paused
-	meta.Held = paused || channels == 0
+	meta.Held = paused || channels == 0 || t.starting
 	if meta.Held && !t.meta.Held {
 		meta.HeldAt = t.closeNow()
 	}
@@ -163,7 +166,7 @@ func (t *Topic) Channel(name []byte) (*Channel, error) {
 	}
 	ch := newChannel(t, meta, ephemeral, slot, states, start, start)
 	t.insert(ch)
-	if t.meta.Held && !t.meta.Paused {
+	if t.meta.Held && !t.meta.Paused && !t.starting {
 		if err := t.setMode(false, len(old)+1, t.save); err != nil {
 			// The channel's own record says the same to the next start.
 			t.b.opts.Warn("TOPIC(%s): %v", t.name, err)
@@ -174,6 +177,7 @@ func (t *Topic) Channel(name []byte) (*Channel, error) {
 	ch.pullDeferred()
 	t.b.opts.Info("TOPIC(%s): new channel(%s)", t.name, ch.name)
 	t.b.opts.Changed()
+	t.b.opts.Announce(t.name, ch.name)
 	return ch, nil
 }
 
@@ -320,6 +324,7 @@ func (t *Topic) removed(ch *Channel) error {
 	t.mu.Unlock()
 	t.b.recl.buryChannel(ch)
 	t.b.opts.Changed()
+	t.b.opts.Announce(t.name, ch.name)
 	t.b.recl.kick(t)
 	if !last {
 		return nil
@@ -363,8 +368,10 @@ func (t *Topic) destroy() (bool, error) {
 	t.b.forget(t)
 	for _, ch := range t.dying {
 		t.b.recl.buryChannel(ch)
+		t.b.opts.Announce(t.name, ch.name)
 	}
 	t.b.recl.bury(t)
 	t.b.opts.Changed()
+	t.b.opts.Announce(t.name, "")
 	return true, nil
 }

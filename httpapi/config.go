@@ -13,14 +13,9 @@ const (
 
 // getConfig answers with one option: strings raw, everything else as JSON.
 func getConfig(s *Server, r *request) reply {
-	var value any
-	if list := s.lookupds.Load(); list != nil && r.option == keyLookupds {
-		value = *list
-	} else {
-		var ok bool
-		if value, ok = s.o.Config(r.option); !ok {
-			return fail(fasthttp.StatusBadRequest, "INVALID_OPTION")
-		}
+	value, ok := s.o.Config(r.option)
+	if !ok {
+		return fail(fasthttp.StatusBadRequest, "INVALID_OPTION")
 	}
 	if text, ok := value.(string); ok {
 		return textReply(text)
@@ -45,26 +40,13 @@ func putConfig(s *Server, r *request) reply {
 			return fail(fasthttp.StatusBadRequest, "INVALID_VALUE")
 		}
 	case keyLookupds:
-		if refusal := s.putLookupds(value); refusal.status != 0 {
-			return refusal
+		var list []string
+		if json.Unmarshal(value, &list) != nil {
+			return fail(fasthttp.StatusBadRequest, "INVALID_VALUE")
 		}
+		s.o.SetLookupds(list)
 	default:
 		return fail(fasthttp.StatusBadRequest, "INVALID_OPTION")
 	}
 	return getConfig(s, r)
-}
-
-// putLookupds takes an empty list, which is what is the case anyway. Registering with nsqlookupd is not built yet, and an OK would let
-// operators believe that this node can be found.
-func (s *Server) putLookupds(value []byte) reply {
-	var list []string
-	if json.Unmarshal(value, &list) != nil {
-		return fail(fasthttp.StatusBadRequest, "INVALID_VALUE")
-	}
-	if len(list) > 0 {
-		s.o.Log.Warnf("HTTP: %s refused, nsqlookupd is not supported yet by this version", keyLookupds)
-		return fail(fasthttp.StatusNotImplemented, "NSQLOOKUPD_NOT_SUPPORTED")
-	}
-	s.lookupds.Store(&list)
-	return reply{}
 }

@@ -291,8 +291,8 @@ Producers: None
 		does(req("PUT", "/config/log_level", strings.Repeat("x", 1<<20+1)), wantErr(413, "INVALID_VALUE")),
 	}},
 	{"config of peers", []exchange{
-		{send: req("PUT", "/config/nsqlookupd_tcp_addresses", `["127.0.0.1:1"]`), want: wantErr(501, "NSQLOOKUPD_NOT_SUPPORTED"),
-			stock: &want{status: 200, header: nsqJSON, body: `["127.0.0.1:1"]`}, reason: "nsqlookupd is not built yet, an OK would be a lie"},
+		does(req("PUT", "/config/nsqlookupd_tcp_addresses", `["127.0.0.1:1"]`), wantJSON(`["127.0.0.1:1"]`)),
+		does(line("GET", "/config/nsqlookupd_tcp_addresses"), wantJSON(`["127.0.0.1:1"]`)),
 		does(req("PUT", "/config/nsqlookupd_tcp_addresses", `[]`), wantJSON("[]")),
 	}},
 	{"routing", []exchange{

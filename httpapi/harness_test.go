@@ -66,17 +66,19 @@ type fixture struct {
 	mu      sync.Mutex
 	clients []Client
 	level   string
+
+	lookupds []string
 }
 
 // serveOn starts a fixture on an open listener; change may adjust its options.
 func serveOn(t *testing.T, listener net.Listener, change func(*Options)) *fixture {
 	t.Helper()
-	f := &fixture{addr: listener.Addr().String(), network: listener.Addr().Network(), log: &memoryLog{}, level: "info"}
+	f := &fixture{addr: listener.Addr().String(), network: listener.Addr().Network(), log: &memoryLog{}, level: "info", lookupds: []string{}}
 	var err error
 	f.broker, err = fanout.Open(mmapq.NewHeapDisk(), mmapq.Options{Node: 7}, fanout.Options{MemQueueSize: 10000, MaxTopics: 10000, MaxChannelsPerTopic: 100})
 	require.NoError(t, err)
 	o := Options{
-		Broker: f.broker, Log: f.log, Clients: f.listClients, Config: f.config, SetLogLevel: f.setLevel,
+		Broker: f.broker, Log: f.log, Clients: f.listClients, Config: f.config, SetLogLevel: f.setLevel, SetLookupds: f.setLookupds,
 		Version: "1.3.0+test", Built: "nsqd v1.3.0+test (built w/go1)", StartTime: time.Unix(1795416260, 0),
 		Node: Node{BroadcastAddress: "127.0.0.1", HTTPPort: Port(listener), TCPPort: 4150, MaxHeartbeatInterval: time.Minute,
 			MaxOutputBufferSize: 65536, MaxOutputBufferTimeout: 30 * time.Second, MaxDeflateLevel: 6, TopologyZone: "<z>"},
@@ -112,9 +114,15 @@ func (f *fixture) config(key string) (any, bool) {
 	defer f.mu.Unlock()
 	value, ok := map[string]any{
 		"log_level": map[string]int{"debug": 1, "info": 2, "warn": 3, "error": 4, "fatal": 5}[f.level], "log_prefix": "[nsqd] ",
-		"tls_cert": "", "msg_timeout": time.Minute, "deflate": true, "nsqlookupd_tcp_addresses": []string{}, "max_rdy_count": int64(2500),
+		"tls_cert": "", "msg_timeout": time.Minute, "deflate": true, "nsqlookupd_tcp_addresses": f.lookupds, "max_rdy_count": int64(2500),
 	}[key]
 	return value, ok
+}
+
+func (f *fixture) setLookupds(list []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lookupds = list
 }
 
 func (f *fixture) setLevel(word string) error {

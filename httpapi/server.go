@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nsqloop/nsqloop/fanout"
@@ -51,6 +50,8 @@ type Options struct {
 	// Config returns the value of an option by its configuration key; SetLogLevel takes one of the level words.
 	Config      func(key string) (any, bool)
 	SetLogLevel func(word string) error
+	// SetLookupds changes the list of nsqlookupds; nil is an empty list that reads back as null.
+	SetLookupds func(addresses []string)
 
 	Version   string // as reported everywhere
 	Built     string // "nsqd v… (built w/go…)", first line of the text form of /stats
@@ -82,9 +83,6 @@ type Server struct {
 	done      chan struct{} // closed when Serve has returned
 	serveErr  error         // valid after done
 	startOnce sync.Once
-
-	// lookupds is what PUT nsqlookupd_tcp_addresses was last given: an empty list or null, nothing else is accepted.
-	lookupds atomic.Pointer[[]string]
 }
 
 // New makes a server of nsqd's API that owns listener from now on.

@@ -7,7 +7,10 @@ import (
 )
 
 func createTopic(s *Server, r *request) reply {
-	_, refusal := s.publishTopic(r)
+	topic, refusal := s.publishTopic(r)
+	if topic != nil {
+		topic.AwaitStart() // whoever created it by hand expects the channels that the cluster knows
+	}
 	return refusal
 }
 

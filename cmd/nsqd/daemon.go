@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nsqloop/nsqloop/cmd/internal/datapath"
@@ -15,6 +17,7 @@ import (
 	"github.com/nsqloop/nsqloop/cmd/internal/version"
 	"github.com/nsqloop/nsqloop/fanout"
 	"github.com/nsqloop/nsqloop/httpapi"
+	"github.com/nsqloop/nsqloop/lookupd"
 	"github.com/nsqloop/nsqloop/loop"
 	"github.com/nsqloop/nsqloop/mmapq"
 )
@@ -34,6 +37,10 @@ type daemon struct {
 	tcp       *loop.Server
 	http      *httpapi.Server // nil when --http-address is empty
 	statsd    *httpapi.Statsd // nil without --statsd-address
+
+	peers    atomic.Pointer[lookupd.Peers] // nil until the ports are known
+	lookupds atomic.Pointer[[]string]      // the addresses of peers as GET /config shows them; nil until then
+	fetching sync.WaitGroup                // goroutines that ask for the channels of a new topic
 }
 
 // start brings the daemon up. The error is the text of the FATAL line; what was started before it is for stop to end.
@@ -51,6 +58,9 @@ func (d *daemon) start() error {
 		return err
 	}
 	if err := d.listen(); err != nil {
+		return fmt.Errorf("failed to instantiate nsqd - %w", err)
+	}
+	if err := d.startPeers(); err != nil {
 		return fmt.Errorf("failed to instantiate nsqd - %w", err)
 	}
 	d.startStatsd()
@@ -172,6 +182,10 @@ func (d *daemon) stop() error {
 	if d.http != nil {
 		errs = append(errs, d.http.Stop())
 	}
+	if p := d.peers.Load(); p != nil {
+		p.StopAsking()
+	}
+	d.fetching.Wait()
 	if d.kept {
 		errs = append(errs, d.keeper.Stop())
 	}
@@ -179,6 +193,9 @@ func (d *daemon) stop() error {
 		d.log.Infof("NSQ: closing topics")
 		errs = append(errs, d.broker.Close())
 		d.log.Infof("NSQ: stopping subsystems")
+	}
+	if p := d.peers.Load(); p != nil {
+		p.Stop()
 	}
 	if d.profile != nil {
 		d.profile.Stop()

@@ -23,7 +23,7 @@ func TestStartAndStopLines(t *testing.T) {
 		p := launch(t, dir, "-node-id", "617", "-deflate=false", "-snappy=false")
 		require.Equal(t, 0, p.signal(t, sig).ExitStatus())
 		got := messages(p.log())
-		require.Len(t, got, 11, "%q", got)
+		require.Len(t, got, 12, "%q", got)
 		require.Equal(t, []string{
 			"INFO: " + version.Line("nsqd"),
 			"INFO: ID: 617",
@@ -36,6 +36,7 @@ func TestStartAndStopLines(t *testing.T) {
 			"INFO: NSQ: persisting topic/channel metadata to " + dir + "/nsqd.dat",
 			"INFO: NSQ: closing topics",
 			"INFO: NSQ: stopping subsystems",
+			"INFO: LOOKUP: closing",
 			"INFO: NSQ: bye",
 		}, got[5:])
 	}
@@ -79,7 +80,6 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-data-path", "/does/not/exist", "-node-id", "5000"}, instantiate + "failed to lock data-path: open /does/not/exist: no such file or directory"},
 		{[]string{"-data-path", dir, "-node-id", "5000", "--log-prefix", "other "}, instantiate + "--node-id must be [0,1024)"},
 		{[]string{"-data-path", dir, "-tls-cert", "x"}, instantiate + "--tls-cert is not supported yet by this version"},
-		{[]string{"-data-path", dir, "-lookupd-tcp-address", "x:1"}, instantiate + "--lookupd-tcp-address is not supported yet by this version"},
 		{[]string{"-config", config}, "failed parsing log_level 5"},
 	}
 	for _, c := range cases {

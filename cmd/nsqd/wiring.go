@@ -43,6 +43,8 @@ func (d *daemon) brokerOptions() fanout.Options {
 		LatencyQuantiles:    o.E2EProcessingLatencyPercentiles,
 		LatencyWindow:       o.E2EProcessingLatencyWindowTime,
 		Changed:             d.keeper.Changed,
+		Announce:            d.announce,
+		Starting:            d.starting,
 		Info:                d.log.Infof,
 		Warn:                d.log.Warnf,
 	}
@@ -95,6 +97,8 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 			}
 			return err
 		},
+		SetLookupds: d.setLookupds,
+
 		Version:   version.Number,
 		Built:     version.Line(program),
 		StartTime: d.startTime,
@@ -126,8 +130,11 @@ func (d *daemon) startStatsd() {
 	d.statsd.Start()
 }
 
-// config answers GET /config: the level as it is now, the rest as it was given.
+// config answers GET /config: the level and the list of nsqlookupds as they are now, the rest as it was given.
 func (d *daemon) config(key string) (any, bool) {
+	if list := d.lookupds.Load(); list != nil && key == "nsqlookupd_tcp_addresses" {
+		return *list, true
+	}
 	if key == "log_level" {
 		return d.log.Level(), true
 	}

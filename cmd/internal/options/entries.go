@@ -65,7 +65,7 @@ func (o *Nsqd) generalEntries() []entry {
 
 func (o *Nsqd) peerEntries() []entry {
 	return []entry{
-		{"lookupd-tcp-address", "nsqlookupd_tcp_addresses", &o.NSQLookupdTCPAddresses, absent, "nsqlookupd `address`; may be given several times"},
+		{"lookupd-tcp-address", "nsqlookupd_tcp_addresses", &o.NSQLookupdTCPAddresses, built, "nsqlookupd `address`; may be given several times"},
 		{"auth-http-address", "auth_http_addresses", &o.AuthHTTPAddresses, built, "`address` or URL of an auth server; may be given several times"},
 		{"auth-http-request-method", "", &o.AuthHTTPRequestMethod, built, "how auth servers are asked: get or post"},
 		{"http-client-connect-timeout", "", &o.HTTPClientConnectTimeout, built, "connect time-out towards auth servers and nsqlookupd"},

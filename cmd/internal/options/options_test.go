@@ -274,7 +274,7 @@ func TestValidate(t *testing.T) {
 		{"-statsd-udp-packet-size 0", "--statsd-udp-packet-size must be at least 1"},
 		{"-magic-timeout -1s", "--magic-timeout must not be negative"},
 	}
-	for _, flag := range []string{"-lookupd-tcp-address a",
+	for _, flag := range []string{
 		"-tls-cert a", "-tls-key a", "-tls-root-ca-file a", "-tls-min-version tls1.2",
 		"-max-tls-handshakes 2"} {
 		cases = append(cases, struct{ args, want string }{flag, "-" + strings.Fields(flag)[0] + " is not supported yet by this version"})
