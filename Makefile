@@ -53,7 +53,7 @@ fuzz:
 crash: build
 	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -verify -restart 1s
 
-# The rigs must catch planted bugs.
+# The rigs must catch planted bugs: every mutant that perf/crash lists, each by the rig named for it.
 mutants:
 	$(GO) run ./perf/crash -mutants
 

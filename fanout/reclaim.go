@@ -190,6 +190,9 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.epoch.Load() == epoch && floor > ch.floor[s] {
+		if mmapq.Mutant("floor-ahead") && floor < cursor {
+			floor++
+		}
 		mmapq.AtPoint(mmapq.PointFloor)
 		ch.floor[s] = floor
 		ch.slot.SetFloor(s, floor)

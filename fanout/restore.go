@@ -56,9 +56,11 @@ func (ch *Channel) restoreUnfinished() {
 		}
 	}
 	ch.eachUnfinished(streamMain, func(p, end mmapq.Pos) mmapq.Pos {
-		if !mutantForgetInFlight(ch, p) {
-			again(streamMain, p)
+		if mutantEvery("forget-inflight", 20) {
+			ch.finish(streamMain, p)
+			return p + 1
 		}
+		again(streamMain, p)
 		return p + 1
 	})
 	l := ch.t.logs[streamDeferred]
@@ -67,6 +69,9 @@ func (ch *Channel) restoreUnfinished() {
 			switch ch.states[streamDeferred].Get(p) {
 			case mmapq.Finished:
 			case 0:
+				if mmapq.Mutant("reset-due") {
+					due = 0
+				}
 				ch.deferred.push(dueEntry{due * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
 			default:
 				again(streamDeferred, p)

@@ -185,6 +185,9 @@ func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 	}
 	i := int(res - l.firstRes)
 	l.pending[i].done = true
+	if Mutant("commit-order") {
+		l.committed.Store(max(l.committed.Load(), uint64(l.pending[i].end)))
+	}
 	if i == 0 {
 		k := 1
 		for k < len(l.pending) && l.pending[k].done {

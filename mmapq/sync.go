@@ -112,10 +112,10 @@ func (y *syncer) round() {
 	y.logs, y.states = nil, nil
 	y.mu.Unlock()
 	err := y.st.Failed()
-	if err == nil {
+	if err == nil && !Mutant("skip-manifest-sync") {
 		err = y.st.man.sync()
 	}
-	if err == nil && y.st.newFiles.Swap(false) {
+	if err == nil && y.st.newFiles.Swap(false) && !Mutant("skip-dir-sync") {
 		err = y.st.disk.SyncDir()
 	}
 	if err == nil {
@@ -186,6 +186,9 @@ func (l *Log) syncRange() error {
 	to := l.Committed()
 	for s := l.pinUnsynced(to); s != nil; s = l.pinUnsynced(to) {
 		err := s.syncUpTo(to)
+		if err != nil && Mutant("retry-sync") {
+			err = s.syncUpTo(to)
+		}
 		s.unpin()
 		if err != nil {
 			return err

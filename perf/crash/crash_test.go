@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nsqloop/nsqloop/perf/daemon"
+	"github.com/nsqloop/nsqloop/perf/ledger"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,12 +46,15 @@ func TestMutantsAreCaught(t *testing.T) {
 		t.Skip("kills nsqd a dozen times")
 	}
 	var out strings.Builder
-	o := options{
-		nsqd: build(t, "-tags", "mutants"), built: []string{}, rounds: 20, seed: 1, dir: t.TempDir(), out: &out,
+	o := options{nsqd: build(t, "-tags", "mutants"), built: []string{}, rounds: 20, seed: 1, dir: t.TempDir(), out: &out}
+	list := []mutant{mutants[0], mutants[len(mutants)-1]} // make mutants runs them all
+	require.NoError(t, catchMutants(context.Background(), o, t.TempDir(), list))
+	for _, m := range list {
+		require.Contains(t, out.String(), "caught "+m.name)
 	}
-	require.NoError(t, catchMutants(context.Background(), o))
-	for _, mutant := range mutants {
-		require.Contains(t, out.String(), "caught "+mutant)
+	for _, harmless := range []mutant{{name: "none", finds: []ledger.Class{ledger.ClassLostMiddle}}, {name: "none", test: "TestFrameBytes"}} {
+		o.rounds = 2
+		require.ErrorContains(t, catchMutants(context.Background(), o, t.TempDir(), []mutant{harmless}), "was not caught")
 	}
 }
 

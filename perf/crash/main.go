@@ -19,12 +19,12 @@ import (
 
 func main() {
 	o := options{out: os.Stdout}
-	var race, mutants bool
+	var race, mutated bool
 	var allow string
 	flag.IntVar(&o.rounds, "n", 20, "kills")
 	flag.StringVar(&o.nsqd, "nsqd", "", "nsqd binary; without one, cmd/nsqd is built")
 	flag.BoolVar(&race, "race", false, "build cmd/nsqd with the race detector")
-	flag.BoolVar(&mutants, "mutants", false, "build cmd/nsqd with planted faults and demand that each is found within -n kills")
+	flag.BoolVar(&mutated, "mutants", false, "build cmd/nsqd with planted faults and demand that each is found within -n kills")
 	flag.Uint64Var(&o.seed, "seed", 0, "0 takes one from the clock")
 	flag.IntVar(&o.drain, "drain", 10, "kills between two drains")
 	flag.BoolVar(&o.deferred, "defer", false, "publish some messages with DPUB")
@@ -43,7 +43,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(2)
 	}
-	if flag.NArg() > 0 || race && o.nsqd != "" || mutants && o.nsqd != "" {
+	if flag.NArg() > 0 || race && o.nsqd != "" || mutated && o.nsqd != "" {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -52,7 +52,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o, race, mutants); err != nil {
+	if err := run(ctx, o, race, mutated); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		stop()
 		os.Exit(1)
@@ -71,7 +71,7 @@ func parseClasses(list string) (classes []ledger.Class, err error) {
 }
 
 // run builds what is needed and does what was asked for.
-func run(ctx context.Context, o options, race, mutants bool) (err error) {
+func run(ctx context.Context, o options, race, mutated bool) (err error) {
 	dir, err := os.MkdirTemp("", "crash-build-")
 	if err != nil {
 		return err
@@ -85,13 +85,13 @@ func run(ctx context.Context, o options, race, mutants bool) (err error) {
 		path := filepath.Join(dir, name)
 		return path, daemon.Build(ctx, path, append(slices.Clone(flags), "-tags", strings.Join(tags, ","))...)
 	}
-	if mutants {
+	if mutated {
 		o.nsqd, err = build("nsqd-mutants", "mutants", "crashpoints")
 		o.aimAt, o.built = o.nsqd, []string{}
 		if err != nil {
 			return err
 		}
-		return catchMutants(ctx, o)
+		return catchMutants(ctx, o, dir, mutants)
 	}
 	if o.nsqd == "" {
 		if o.nsqd, err = build("nsqd"); err != nil {

@@ -4,47 +4,122 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nsqloop/nsqloop/perf/daemon"
+	"github.com/nsqloop/nsqloop/perf/ledger"
 )
 
-// mutants are the faults that nsqd can be built with: NSQLOOP_MUTANT selects one.
-var mutants = []string{"ack-before-append", "forget-inflight"}
+// mutant is a fault that a build with the tag mutants can be told to have (NSQLOOP_MUTANT), and the rig that must find it: the classes of the
+// ledger that a run of kills must show, or a test of mmapq that must fail.
+type mutant struct {
+	name  string
+	finds []ledger.Class
+	test  string
+}
+
+var mutants = []mutant{
+	{name: "ack-before-append", finds: []ledger.Class{ledger.ClassLostMiddle, ledger.ClassLostSuffix, ledger.ClassLostPrefix}},
+	{name: "forget-inflight", finds: []ledger.Class{ledger.ClassLostMiddle, ledger.ClassLostSuffix, ledger.ClassLostPrefix}},
+	{name: "floor-ahead", finds: []ledger.Class{ledger.ClassLostMiddle, ledger.ClassLostSuffix, ledger.ClassLostPrefix}},
+	{name: "forget-finish", finds: []ledger.Class{ledger.ClassFinishedAgain}},
+	{name: "forget-delay", finds: []ledger.Class{ledger.ClassDelayForgotten}},
+	{name: "reset-due", finds: []ledger.Class{ledger.ClassEarly}},
+	{name: "skip-manifest-sync", test: "TestPowerCutAtEveryOperation"},
+	{name: "skip-dir-sync", test: "TestPowerCutAtEveryOperation"},
+	{name: "retry-sync", test: "TestFaults/sync_of_a_segment,_for_ever_false,_policy_1"},
+	{name: "free-pinned", test: "TestSyncHoldsWhatItSyncs"},
+	{name: "trust-length", test: "TestEveryByteOfASmallLog"},
+	{name: "commit-order", test: "TestHoleOfAnUnfinishedWriter"},
+}
 
 const (
 	mutantVar   = "NSQLOOP_MUTANT"
 	mutantDrain = 2 // kills between drains: a mutant is caught at the first drain that misses something
 )
 
-// catchMutants runs each mutant, which the ledger must find, after a control run of the same binary without one, which it must not blame.
-func catchMutants(ctx context.Context, o options) error {
-	o.drain = mutantDrain
+// catchMutants shows each mutant of the list to its rig, after a control run of the same binaries without one, which no rig may blame.
+func catchMutants(ctx context.Context, o options, dir string, list []mutant) error {
+	o.drain, o.deferred = mutantDrain, true
+	o.rounds = max(o.rounds, 2*mutantDrain)
+	tests := filepath.Join(dir, "mmapq.test")
+	if err := daemon.BuildTest(ctx, tests, "mmapq", "-tags", "mutants"); err != nil {
+		return err
+	}
 	control := o
 	control.rounds = 2 * mutantDrain
 	if err := crash(ctx, control); err != nil {
 		return fmt.Errorf("control run without a mutant: %w", err)
 	}
 	var failures []error
-	for _, mutant := range mutants {
-		o.env = []string{mutantVar + "=" + mutant}
-		r, err := newRig(o)
+	for _, m := range list {
+		began := time.Now()
+		var found string
+		var err error
+		if m.test == "" {
+			found, err = o.catch(ctx, m)
+		} else {
+			found, err = m.failsItsTest(ctx, tests)
+		}
 		if err != nil {
-			return err
+			failures = append(failures, err)
+			continue
 		}
-		err = r.loop(ctx)
-		if r.daemon != nil {
-			err = errors.Join(err, r.daemon.Kill())
-		}
-		var fault *faultError
-		switch {
-		case errors.As(err, &fault) && r.verdict != nil && r.verdict.Lost() > 0:
-			fmt.Fprintf(o.out, "caught %s: %v\n", mutant, r.verdict)
-		case err == nil:
-			failures = append(failures, fmt.Errorf("%s was not caught in %d kills; again with -seed %d", mutant, o.rounds, o.seed))
-		default:
-			failures = append(failures, fmt.Errorf("%s: no message was lost, but: %w", mutant, err))
-		}
-		if err := r.remove(); err != nil {
-			return err
-		}
+		fmt.Fprintf(o.out, "caught %s in %.1f s: %s\n", m.name, time.Since(began).Seconds(), found)
 	}
 	return errors.Join(failures...)
+}
+
+// catch kills a daemon that has the fault until the ledger finds it.
+func (o options) catch(ctx context.Context, m mutant) (found string, err error) {
+	o.env = []string{mutantVar + "=" + m.name}
+	r, err := newRig(o)
+	if err != nil {
+		return "", err
+	}
+	err = r.loop(ctx)
+	if r.daemon != nil {
+		err = errors.Join(err, r.daemon.Kill())
+	}
+	err = errors.Join(err, r.remove())
+	if err == nil {
+		return "", fmt.Errorf("%s was not caught in %d kills; again with -seed %d", m.name, o.rounds, o.seed)
+	}
+	if !isFault(err) || r.verdict == nil {
+		return "", fmt.Errorf("%s: %w", m.name, err)
+	}
+	for _, class := range m.finds {
+		if n := r.verdict.Count(class); n > 0 {
+			return fmt.Sprintf("%s %d of %d", class, n, r.verdict.Acked), nil
+		}
+	}
+	return "", fmt.Errorf("%s: the rig found something else: %w", m.name, err)
+}
+
+// failsItsTest runs the mutant's test without and with the fault.
+func (m mutant) failsItsTest(ctx context.Context, binary string) (found string, err error) {
+	path := strings.Split(m.test, "/")
+	for i := range path {
+		path[i] = "^" + path[i] + "$"
+	}
+	command := func(env ...string) ([]byte, error) {
+		c := exec.CommandContext(ctx, binary, "-test.run", strings.Join(path, "/"), "-test.failfast", "-test.v")
+		c.Env = append(c.Environ(), env...)
+		return c.CombinedOutput()
+	}
+	text, err := command()
+	if err != nil || !strings.Contains(string(text), "--- PASS: "+m.test) {
+		return "", fmt.Errorf("control run of %s: %w\n%s", m.test, err, text)
+	}
+	text, err = command(mutantVar + "=" + m.name)
+	if err == nil {
+		return "", fmt.Errorf("%s was not caught by %s", m.name, m.test)
+	}
+	if !strings.Contains(string(text), "--- FAIL: "+m.test) {
+		return "", fmt.Errorf("%s: %s found something else: %w\n%s", m.name, m.test, err, text)
+	}
+	return m.test + " fails", nil
 }
