@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -362,7 +363,8 @@ func TestFaultsAtStart(t *testing.T) {
 
 // TestLargeBodyWithoutRoom: a body that finds no room is refused; small ones go on meanwhile, in the segment that was prepared for them.
 func TestLargeBodyWithoutRoom(t *testing.T) {
-	d := &roomDisk{HeapDisk: NewHeapDisk(), most: 64 << 10}
+	d := &roomDisk{HeapDisk: NewHeapDisk()}
+	d.most.Store(64 << 10)
 	st := open(t, d, small)
 	_, logs := newTopic(t, st, "t")
 	l := logs[StreamMain]
@@ -377,7 +379,7 @@ func TestLargeBodyWithoutRoom(t *testing.T) {
 		require.ErrorIs(t, err, errPlanted)
 		appendAll(t, l, makeBodies(1, 40+i, 1, 1000))
 	}
-	d.most = 1 << 30
+	d.most.Store(1 << 30)
 	large := [][]byte{slices.Concat([]byte("3-0-17000000|"), make([]byte, 17<<20))} // larger than the largest segment size
 	require.Eventually(t, func() bool {
 		_, err := l.AppendWait(large, 1, 0)
@@ -391,14 +393,14 @@ func TestLargeBodyWithoutRoom(t *testing.T) {
 	require.True(t, list[60].body == string(large[0]))
 }
 
-// roomDisk has no room for files above a size. most is changed only while nobody appends.
+// roomDisk has no room for files above a size.
 type roomDisk struct {
 	*HeapDisk
-	most int
+	most atomic.Int64 // bytes
 }
 
 func (d *roomDisk) CreateMapped(name string, size int) (*Mapping, error) {
-	if size > d.most {
+	if int64(size) > d.most.Load() {
 		return nil, errPlanted
 	}
 	return d.HeapDisk.CreateMapped(name, size)
