@@ -140,6 +140,9 @@ func (s *Server) Start() {
 	})
 }
 
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
 // Done is closed when the server no longer serves; Err then tells why.
 func (s *Server) Done() <-chan struct{} { return s.done }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -40,12 +41,15 @@ type daemon struct {
 
 	peers    atomic.Pointer[lookupd.Peers] // nil until the ports are known
 	lookupds atomic.Pointer[[]string]      // the addresses of peers as GET /config shows them; nil until then
-	fetching sync.WaitGroup                // goroutines that ask for the channels of a new topic
+	fetching sync.WaitGroup                // goroutines that ask for the channels of a new topic, and that of warnBroadcast
+	stopping context.Context               // cancelled when stop begins, for those that may wait for others
+	cancel   context.CancelFunc
 }
 
 // start brings the daemon up. The error is the text of the FATAL line; what was started before it is for stop to end.
 func (d *daemon) start() error {
 	d.startTime = time.Now()
+	d.stopping, d.cancel = context.WithCancel(context.Background())
 	if err := d.prepare(); err != nil {
 		return fmt.Errorf("failed to instantiate nsqd - %w", err)
 	}
@@ -63,6 +67,7 @@ func (d *daemon) start() error {
 	if err := d.startPeers(); err != nil {
 		return fmt.Errorf("failed to instantiate nsqd - %w", err)
 	}
+	d.warnBroadcast()
 	d.startStatsd()
 	return nil
 }
@@ -74,6 +79,9 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	if err := d.o.Validate(); err != nil {
+		return err
+	}
+	if err := d.o.ResolveBroadcast(); err != nil {
 		return err
 	}
 	if !d.o.IgnoreStockQueues {
@@ -173,6 +181,7 @@ func (d *daemon) ended() <-chan struct{} {
 // stop ends everything: clients first, then what they talked to.
 func (d *daemon) stop() error {
 	var errs []error
+	d.cancel()
 	if d.statsd != nil {
 		d.statsd.Stop()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/nsqloop/nsqloop/cmd/internal/options"
 	"github.com/nsqloop/nsqloop/cmd/internal/version"
 	"github.com/nsqloop/nsqloop/fanout"
 	"github.com/nsqloop/nsqloop/lookupd"
@@ -99,4 +100,18 @@ func (d *daemon) starting(t *fanout.Topic) bool {
 		}
 	})
 	return true
+}
+
+// warnBroadcast says, loudly and once, if the address that is announced cannot be right.
+func (d *daemon) warnBroadcast() {
+	listeners := d.tcp.Addrs()
+	if d.http != nil {
+		listeners = append(listeners, d.http.Addr())
+	}
+	d.fetching.Go(func() {
+		warning := options.BroadcastWarning(d.stopping, d.o.BroadcastAddress, listeners)
+		if warning != "" && d.stopping.Err() == nil {
+			d.log.Warnf("NSQ: %s", warning)
+		}
+	})
 }

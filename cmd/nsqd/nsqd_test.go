@@ -292,3 +292,13 @@ func TestJSONLog(t *testing.T) {
 		require.Regexp(t, `^\{"time":"[^"]+","level":"INFO","message":".*"\}$`, l)
 	}
 }
+
+func TestBroadcastAddress(t *testing.T) {
+	p := launch(t, t.TempDir(), "-broadcast-address", "lo")
+	require.Contains(t, p.get(t, "/info"), `"broadcast_address":"127.0.0.1"`)
+	require.Equal(t, "127.0.0.1", p.get(t, "/config/broadcast_address"))
+	p.stop(t)
+	p = launch(t, t.TempDir(), "-broadcast-address", "127.0.0.1", "-tcp-address", ":0")
+	p.logged(t, "WARNING: NSQ: --broadcast-address \"127.0.0.1\" is a loopback address, but clients are served on ")
+	p.stop(t)
+}

@@ -29,6 +29,9 @@ func (d *daemon) start() error {
 	if err := d.o.Validate(); err != nil {
 		return err
 	}
+	if err := d.o.ResolveBroadcast(); err != nil {
+		return err
+	}
 	d.log.Infof("%s", version.Line(program))
 	hostname, err := os.Hostname()
 	if err != nil {

@@ -57,7 +57,7 @@ func (o *Nsqd) generalEntries() []entry {
 		{"tcp-address", "", &o.TCPAddress, built, "host:port, or path of a unix socket, for clients"},
 		{"http-address", "", &o.HTTPAddress, built, "host:port, or path of a unix socket, for HTTP; empty = off"},
 		{"https-address", "", &o.HTTPSAddress, built, "host:port for HTTPS; opened only with a certificate"},
-		{"broadcast-address", "", &o.BroadcastAddress, built, "address announced to others; by default the hostname"},
+		{"broadcast-address", "", &o.BroadcastAddress, built, "address announced to others, name of a network interface, or auto; by default the hostname"},
 		{"broadcast-tcp-port", "", &o.BroadcastTCPPort, built, "TCP port announced to others; 0 = the one bound"},
 		{"broadcast-http-port", "", &o.BroadcastHTTPPort, built, "HTTP port announced to others; 0 = the one bound"},
 	}

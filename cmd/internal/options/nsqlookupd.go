@@ -73,7 +73,7 @@ func (o *Nsqlookupd) entries() []entry {
 		{"log-prefix", "", &o.LogPrefix, built, "text at the start of every log line"},
 		{"tcp-address", "", &o.TCPAddress, built, "host:port for nsqd"},
 		{"http-address", "", &o.HTTPAddress, built, "host:port for HTTP"},
-		{"broadcast-address", "", &o.BroadcastAddress, built, "address announced to nsqd; by default the hostname"},
+		{"broadcast-address", "", &o.BroadcastAddress, built, "address announced to nsqd, name of a network interface, or auto; by default the hostname"},
 		{"inactive-producer-timeout", "", &o.InactiveProducerTimeout, built, "how long after its last PING a producer is shown"},
 		{"tombstone-lifetime", "", &o.TombstoneLifetime, built, "how long a tombstone hides a producer of a topic"},
 		{"magic-timeout", "", &o.MagicTimeout, built, "time a new connection has to send its protocol; 0 = any"},
