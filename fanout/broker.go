@@ -40,7 +40,7 @@ type Options struct {
 	MaxChannelConsumers int
 	LatencyQuantiles    []float64     // each in (0, 1]; none = the time from publish to FIN is not measured
 	LatencyWindow       time.Duration // of that measurement
-	Changed             func()        // a topic or channel was created, deleted, paused or unpaused; must not block
+	Changed             func()        // a durable topic or channel was created or deleted, or any was paused or unpaused; must not block
 	Info, Warn          func(format string, args ...any)
 
 	// Announce: a topic, or the channel of it that is named, was created or deleted. It must not block.
@@ -162,7 +162,7 @@ func (b *Broker) Topic(name []byte) (*Topic, error) {
 	}
 	b.topics[t.name] = t
 	b.opts.Info("TOPIC(%s): created", t.name)
-	b.opts.Changed()
+	b.changed(ephemeral)
 	b.opts.Announce(t.name, "")
 	return t, nil
 }
@@ -194,6 +194,14 @@ func (b *Broker) DeleteTopic(name string) (bool, error) {
 		return false, nil
 	}
 	return t.destroy()
+}
+
+// changed tells that a topic or channel came or went. Of those in memory no list is kept: a service whose consumers come and go on ephemeral
+// channels would have nsqd.dat written all day with nothing new in it.
+func (b *Broker) changed(memory bool) {
+	if !memory {
+		b.opts.Changed()
+	}
 }
 
 // forget takes a deleted topic out of the map, unless its successor is there already.

@@ -30,17 +30,68 @@ func TestEphemeralWithoutMemoryQueue(t *testing.T) {
 	require.Equal(t, []string{"now"}, bodies(c.takeAll(t)))
 }
 
-// A channel that is not ephemeral loses nothing, also on an ephemeral topic.
+// A channel of an ephemeral topic has the topic's memory and nothing else: it is bounded like an ephemeral one, but stays when its last
+// consumer goes.
 func TestOrdinaryChannelOfEphemeralTopic(t *testing.T) {
 	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{MemQueueSize: 10})
 	defer r.Close()
 	c := r.sub(t, "t#ephemeral", "c", 5, ConsumerOptions{})
 	r.pub(t, "t#ephemeral", numbers(0, 25)...)
 	s := c.Channel().Stats()
-	require.EqualValues(t, 25, s.Depth)
-	require.EqualValues(t, 15, s.BackendDepth)
+	require.EqualValues(t, 10, s.Depth)
+	require.Zero(t, s.BackendDepth)
+	require.EqualValues(t, 25, s.MessageCount, "counters rise all the same")
 	c.SetReady(100)
-	require.Equal(t, numbers(0, 25), bodies(c.takeAll(t)))
+	require.Equal(t, numbers(0, 10), bodies(c.takeAll(t)))
+	c.Close(Now())
+	require.NotNil(t, r.LookupTopic("t#ephemeral").LookupChannel("c"))
+}
+
+// What the list of topics and channels would not show is no change of it.
+func TestChangesAreOfDurableNames(t *testing.T) {
+	changes := 0
+	r := openRig(t, mmapq.NewHeapDisk(), mmapq.Options{}, Options{Changed: func() { changes++ }})
+	defer r.Close()
+	count := func(what string, want int, f func()) {
+		t.Helper()
+		changes = 0
+		f()
+		require.Equal(t, want, changes, what)
+	}
+	topicOf := func(name string) *Topic {
+		tp, err := r.Topic([]byte(name))
+		require.NoError(t, err)
+		return tp
+	}
+	durable := topicOf("t")
+	for _, topic := range []string{"t", "t#ephemeral"} {
+		for _, channel := range []string{"c", "c#ephemeral"} {
+			tp := topicOf(topic)
+			want := 0
+			if topic == "t" && channel == "c" {
+				want = 1
+			}
+			count("made", want, func() {
+				_, err := tp.Channel([]byte(channel))
+				require.NoError(t, err)
+			})
+			count("deleted", want, func() {
+				_, err := tp.DeleteChannel(channel)
+				require.NoError(t, err)
+			})
+		}
+	}
+	count("topic made", 1, func() { topicOf("u") })
+	count("topic deleted", 1, func() {
+		_, err := r.DeleteTopic("u")
+		require.NoError(t, err)
+	})
+	count("ephemeral topic", 0, func() {
+		topicOf("v#ephemeral")
+		_, err := r.DeleteTopic("v#ephemeral")
+		require.NoError(t, err)
+	})
+	count("paused", 1, func() { require.NoError(t, durable.SetPaused(true)) })
 }
 
 func TestEphemeralTopicWithoutChannelIsBounded(t *testing.T) {

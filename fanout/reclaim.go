@@ -110,11 +110,11 @@ func (r *reclaimer) run() {
 	}
 }
 
-// ephemeral keeps the bound of ephemeral channels that nobody consumes.
+// ephemeral keeps the bound of channels in memory that nobody consumes.
 func (r *reclaimer) ephemeral() {
 	for _, t := range r.b.Topics() {
 		for _, ch := range t.Channels() {
-			if !ch.ephemeral {
+			if !ch.memory {
 				continue
 			}
 			ch.mu.Lock()

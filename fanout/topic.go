@@ -176,7 +176,7 @@ func (t *Topic) Channel(name []byte) (*Channel, error) {
 	}
 	ch.pullDeferred()
 	t.b.opts.Info("TOPIC(%s): new channel(%s)", t.name, ch.name)
-	t.b.opts.Changed()
+	t.b.changed(ch.memory)
 	t.b.opts.Announce(t.name, ch.name)
 	return ch, nil
 }
@@ -323,7 +323,7 @@ func (t *Topic) removed(ch *Channel) error {
 	}
 	t.mu.Unlock()
 	t.b.recl.buryChannel(ch)
-	t.b.opts.Changed()
+	t.b.changed(ch.memory)
 	t.b.opts.Announce(t.name, ch.name)
 	t.b.recl.kick(t)
 	if !last {
@@ -371,7 +371,7 @@ func (t *Topic) destroy() (bool, error) {
 		t.b.opts.Announce(t.name, ch.name)
 	}
 	t.b.recl.bury(t)
-	t.b.opts.Changed()
+	t.b.changed(t.ephemeral)
 	t.b.opts.Announce(t.name, "")
 	return true, nil
 }
