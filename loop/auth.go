@@ -120,18 +120,12 @@ func (c *conn) ask(cmd *codec.Command, kind authKind) {
 	c.l.srv.auth.submit(a.query)
 }
 
-// certified is a Filter that knows of TLS.
-type certified interface {
-	// peerName is the common name of the client's certificate, empty without one; ok tells that TLS is in use.
-	peerName() (name string, ok bool)
-}
-
+// peerCertificate tells whether TLS is in use, and the common name of the client's certificate, empty without one.
 func (c *conn) peerCertificate() (secure bool, commonName string) {
-	if f, ok := c.filter.(certified); ok {
-		name, secure := f.peerName()
-		return secure, name
+	if c.tls == nil {
+		return false, ""
 	}
-	return false, ""
+	return true, c.tls.CommonName
 }
 
 // takeAnswer goes on with the command that was held, once its question is answered and the publishes before it are

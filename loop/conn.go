@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"net"
 	"time"
 
 	"github.com/nsqloop/nsqloop/codec"
@@ -18,6 +19,7 @@ type conn struct {
 	// Set before enrolling.
 	l           *loop
 	remote      string // address of the peer
+	local       net.Addr
 	connectedAt time.Time
 
 	sock  socket
@@ -41,12 +43,18 @@ type conn struct {
 	parked   []byte // block: input that was read but not decoded yet
 	wire     []byte // block: the same, still encoded by filter
 	filter   Filter // nil: bytes on the wire are the protocol's
+	up       *upgrade
+	tls      *TLSInfo // nil without TLS
+	compress compression
 
-	// Output. Order on the wire: the rest of held, then control.
+	// Output. Order on the wire: wireOut, the rest of held, then control; see filterout.go for filters.
 	replies     replyQueue
 	held        *heldRun // a run that could not be written whole
 	control     []byte   // block: replies and heartbeats that could not be written
 	controlSent int      // bytes of control that are out
+	wireOut     []byte   // block: encoded by filter
+	wireSent    int      // bytes of wireOut that are out
+	owing       bool     // on the loop's list: it goes on encoding in the next turn
 	beatWaits   bool     // a heartbeat is in control
 	retryStep   uint8
 	retryAt     int64 // next attempt to write; 0: nothing is unsent
@@ -77,6 +85,7 @@ const (
 	pauseOutput                          // the client does not take its replies
 	pauseTurn                            // it had its share of this turn
 	pauseAuth                            // an auth server is being asked
+	pauseUpgrade                         // the upgrade has enough to work on
 )
 
 func newConn(l *loop, remote string, at time.Time) *conn {
@@ -125,19 +134,21 @@ func (c *conn) receive(p []byte) {
 			return
 		}
 	}
-	if c.filter != nil {
+	switch {
+	case c.up != nil:
+		c.upgradeInput(p)
+	case c.filter != nil:
 		c.receiveWire(p)
-		return
+	default:
+		c.decode(p)
 	}
-	c.decode(p)
 }
 
 // decode executes all complete commands of p, publishes what they publish, and keeps the rest.
 func (c *conn) decode(p []byte) {
-	filter := c.filter
 	wait := false
 	rest, commands := c.completeCarry(p)
-	for len(rest) > 0 && !c.stopped() && c.filter == filter {
+	for len(rest) > 0 && !c.stopped() {
 		n, ok, err := c.split.Next(rest, c.pol, &c.l.cmd)
 		if err != nil {
 			c.refuse(err)
@@ -162,8 +173,8 @@ func (c *conn) decode(p []byte) {
 	}
 	switch {
 	case c.ending || c.dead || len(rest) == 0:
-	case c.filter != filter:
-		c.upgraded(filter, rest)
+	case c.up != nil:
+		c.upgradeRest(rest)
 	case c.full || wait || c.asking():
 		c.parked = c.l.blocks.grow(nil, rest)
 	default:
@@ -176,7 +187,7 @@ func (c *conn) decode(p []byte) {
 }
 
 // stopped tells that no further command may be executed now.
-func (c *conn) stopped() bool { return c.ending || c.full || c.dead || c.asking() }
+func (c *conn) stopped() bool { return c.ending || c.full || c.dead || c.up != nil || c.asking() }
 
 // completeCarry moves as much of p behind the carry as its command needs, and executes that. What it returns is decoded
 // in place. The carry is empty afterwards or p is used up; the command's memory lives until the next flushPublishes.
@@ -228,6 +239,9 @@ func (c *conn) settle() {
 			c.cons.SaveDelays() // an answer that goes out below tells that the REQs before it took effect
 		}
 		c.flushReplies()
+		if c.up != nil {
+			c.proceed()
+		}
 		if c.acked {
 			c.acked = false
 			c.cons.EndBatch()
@@ -260,11 +274,11 @@ func (c *conn) settle() {
 
 // dropBuffers gives every block back.
 func (c *conn) dropBuffers() {
-	for _, b := range []*[]byte{&c.carry, &c.parked, &c.wire, &c.control} {
+	for _, b := range []*[]byte{&c.carry, &c.parked, &c.wire, &c.control, &c.wireOut} {
 		c.l.blocks.put(*b)
 		*b = nil
 	}
-	c.controlSent = 0
+	c.controlSent, c.wireSent = 0, 0
 	c.dropHeld()
 	c.replies.clear()
 }

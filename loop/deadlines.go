@@ -19,7 +19,7 @@ func (c *conn) armTimer() {
 
 func (c *conn) nextDeadline() int64 {
 	at := int64(math.MaxInt64)
-	for _, d := range [...]int64{c.beatAt, c.readBy, c.retryAt} {
+	for _, d := range [...]int64{c.beatAt, c.readBy, c.retryAt, c.upgradeBy()} {
 		if d != 0 {
 			at = min(at, d)
 		}
@@ -57,6 +57,9 @@ func (c *conn) onTimer() {
 	if c.readBy != 0 && now >= c.readBy {
 		c.readDeadline()
 	}
+	if by := c.upgradeBy(); by != 0 && now >= by {
+		c.upgradeDeadline()
+	}
 }
 
 // checkWriteDeadline gives a connection up that took no byte for one heartbeat interval. The retries come often enough
@@ -83,11 +86,11 @@ func (c *conn) heartbeat(now int64) {
 		c.beatAt += (now - c.beatAt) / c.beatEvery * c.beatEvery
 		c.beatAt += c.beatEvery
 	}
-	if c.ending || c.beatWaits || c.controlRoom() < len(codec.FrameHeartbeat) {
+	if c.ending || c.beatWaits || c.up != nil || c.controlRoom() < len(codec.FrameHeartbeat) {
 		return
 	}
 	c.sendControl(codec.FrameHeartbeat)
-	c.beatWaits = len(c.control) > 0
+	c.beatWaits = len(c.control) > 0 || len(c.wireOut) > 0
 }
 
 // startBeats starts the ticker anew; 0 stops it.
@@ -101,7 +104,7 @@ func (c *conn) startBeats(every int64) {
 // renewRead gives the client two heartbeat intervals for its next command.
 func (c *conn) renewRead() {
 	c.readBy = 0
-	if c.interval > 0 && c.paused == 0 && !c.ending {
+	if c.interval > 0 && c.paused == 0 && !c.ending && c.up == nil {
 		c.readBy = c.l.now + 2*c.interval
 	}
 }

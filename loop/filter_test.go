@@ -13,8 +13,17 @@ import (
 	"github.com/nsqloop/nsqloop/mmapq"
 )
 
+// silent is what a simple filter has nothing to say to.
+type silent struct{}
+
+func (silent) Owes() bool            { return false }
+func (silent) End(dst []byte) []byte { return dst }
+func (silent) Weight() int           { return 1 }
+func (silent) Close()                {}
+
 // xorFilter scrambles every byte, and repeats each of the letter after it has been told to: a toy compression.
 type xorFilter struct {
+	silent
 	pending byte // to be repeated
 	left    int
 }
@@ -26,8 +35,7 @@ const (
 	xorBroken = '%'
 )
 
-func (f *xorFilter) Decode(dst, wire []byte) ([]byte, int, error) {
-	used := 0
+func (f *xorFilter) Decode(dst, wire []byte) (out []byte, used int, more bool, err error) {
 	for len(dst) < cap(dst) {
 		if f.left > 0 {
 			n := min(f.left, cap(dst)-len(dst))
@@ -46,12 +54,12 @@ func (f *xorFilter) Decode(dst, wire []byte) ([]byte, int, error) {
 		case b == xorRepeat:
 			f.left = -1
 		case b == xorBroken:
-			return dst, used, errors.New("broken stream")
+			return dst, used, false, errors.New("broken stream")
 		default:
 			dst = append(dst, b)
 		}
 	}
-	return dst, used, nil
+	return dst, used, len(dst) == cap(dst), nil
 }
 
 func (f *xorFilter) Encode(dst, plain []byte) ([]byte, error) {

@@ -251,7 +251,7 @@ func (c *client) wantClosed() {
 	c.t.Helper()
 	frameType, data, err := c.next()
 	require.Error(c.t, err, "got a frame of type %d: %q", frameType, data)
-	require.True(c.t, errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET), "%v", err)
+	require.True(c.t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET), "%v", err)
 }
 
 // wantSilence proves that nothing more comes: the answer to a command that fails without closing is the next frame.

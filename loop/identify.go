@@ -32,13 +32,17 @@ func (c *conn) identify(body []byte) {
 		c.refuse(err)
 		return
 	}
+	if err := c.upgradable(grant); err != nil {
+		c.refuse(err)
+		return
+	}
 	l := c.l
 	l.json = codec.AppendIdentifyResponse(l.json[:0], &id, &opt.Server, grant)
 	l.frame = codec.AppendResponseBytes(l.frame[:0], l.json)
 	c.replyBytes(l.frame)
-	if opt.upgrade != nil {
-		c.flushReplies() // the answer is always plain
-		c.filter = opt.upgrade(grant)
+	if grant.TLSv1 || grant.Snappy || grant.Deflate || opt.upgrade != nil {
+		c.up = &upgrade{grant: grant}
+		c.readBy = 0
 	}
 }
 

@@ -97,7 +97,9 @@ func (s *Server) admit(nc net.Conn) error {
 	remote := nc.RemoteAddr().String()
 	s.log(LogInfo, "TCP: new client(%s)", remote)
 	l.load.Add(1)
-	if err := l.engine.enroll(nc, newConn(l, remote, time.Now())); err != nil {
+	c := newConn(l, remote, time.Now())
+	c.local = nc.LocalAddr()
+	if err := l.engine.enroll(nc, c); err != nil {
 		l.load.Add(-1)
 		s.open.Add(-1)
 		s.refused.Add(1)

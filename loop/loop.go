@@ -43,6 +43,7 @@ type loop struct {
 	dirty       []*subscribers // to be served at the end of this turn
 	unfinished  []*subscribers // to be served after the input that waits
 	pausing     []*conn        // to go on with their input then
+	owing       []*conn        // to go on encoding their output then
 	yielding    bool           // the engine will call resumed
 	mailWaits   bool           // the mail is read then
 	mailStreak  int            // turns of mail since the last read
@@ -57,10 +58,13 @@ type loop struct {
 	frame   []byte
 	json    []byte
 	plain   []byte // decoded by a filter
-	joined  []byte
 	encoded []byte
-	iov     [3][]byte
-	one     [1][]byte
+	chained chainScratch
+
+	encodeCost int // of this turn, see encodeTurn
+	deflaters  deflaters
+	iov        [3][]byte
+	one        [1][]byte
 }
 
 func newLoop(srv *Server, idx int, e engine) *loop {
@@ -195,6 +199,13 @@ func (l *loop) resumed() {
 			l.settleConn(c)
 		}
 	}
+	owing := l.owing
+	l.owing = nil
+	for _, c := range owing {
+		c.owing = false
+		l.encodeOn(c)
+		l.settleConn(c)
+	}
 	if l.mailWaits {
 		l.mailWaits = false
 		l.readMail()
@@ -254,6 +265,12 @@ func (l *loop) open(x *letter) {
 			x.auth.answered = true
 			c.settle()
 		}
+	case letterHandshake:
+		if c := x.hs.c; !c.closed {
+			l.culprit = c
+			c.handshakeNews(x.hs)
+			c.settle()
+		}
 	case letterStats:
 		l.stats(x.req)
 	}
@@ -290,6 +307,7 @@ func (l *loop) endTurn() {
 	if len(l.dirty) > 0 {
 		l.deliver()
 	}
+	l.encodeCost = 0
 	if at := l.wheel.next(); at != 0 && (l.timerAt == 0 || at < l.timerAt) {
 		l.timerAt = at
 		l.timer.Reset(max(0, time.Duration(at-l.now)))
@@ -302,12 +320,14 @@ func (l *loop) closeConn(c *conn) {
 		return
 	}
 	if c.ending && !c.dead {
+		c.farewell()
 		discardInput(c.fd)
 	}
 	c.closed = true
 	if c.asking() {
 		c.auth.query.cancel()
 	}
+	c.dropFilter()
 	l.wheel.disarm(&c.timer)
 	l.waiting.remove(c)
 	l.all.remove(c)

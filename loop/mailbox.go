@@ -21,13 +21,13 @@ const (
 type letterKind uint8
 
 const (
-	letterWake    letterKind = iota + 1 // ch may have something for its consumers here
-	letterChanged                       // ch was emptied, paused or unpaused
-	letterGone                          // ch was deleted
-	letterSlow                          // the publishes of job are done
-	letterAuth                          // the question auth is answered
-	letterStats                         // fill in req
-	letterResume                        // c stopped in the middle of its input to let others have a turn
+	letterWake      letterKind = iota + 1 // ch may have something for its consumers here
+	letterChanged                         // ch was emptied, paused or unpaused
+	letterGone                            // ch was deleted
+	letterSlow                            // the publishes of job are done
+	letterAuth                            // the question auth is answered
+	letterHandshake                       // hs has something to send, or is done
+	letterStats                           // fill in req
 )
 
 // letter is one message to a loop. Which fields are set depends on its kind.
@@ -36,6 +36,7 @@ type letter struct {
 	ch   *fanout.Channel
 	job  *slowJob
 	auth *authQuery
+	hs   *handshake
 	req  *statsRequest
 }
 

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -35,6 +36,14 @@ type Options struct {
 	// Log takes the log lines. nil: none are written.
 	Log LogFunc
 
+	// TLS is offered to clients with it; nil: it is not. TLSRequired refuses every command but IDENTIFY of clients that
+	// do not take the offer.
+	TLS         *tls.Config
+	TLSRequired bool
+
+	// MaxHandshakes is how many TLS handshakes compute at the same time. 0: twice the processors.
+	MaxHandshakes int
+
 	// upgrade gives the filter for what an IDENTIFY negotiated, nil for none. Set by tests.
 	upgrade func(codec.Grant) Filter
 }
@@ -51,6 +60,13 @@ func (o *Options) complete() error {
 	if o.Limits.MaxMsgSize <= 0 || o.Limits.MaxBodySize <= 0 || o.Identify.MsgTimeout <= 0 || o.Server.Version == "" {
 		return errors.New("incomplete options: limits, message timeout or version missing")
 	}
+	if o.MaxHandshakes == 0 {
+		o.MaxHandshakes = 2 * runtime.GOMAXPROCS(0)
+	}
+	if o.TLSRequired && o.TLS == nil {
+		return errors.New("TLS is required but not offered")
+	}
+	o.Server.TLSv1 = o.TLS != nil
 	if o.Log == nil {
 		o.Log = func(LogLevel, string, ...any) {}
 	}

@@ -22,9 +22,11 @@ type heldRun struct {
 	sent  int       // bytes of Head and Bytes that are out
 	rest  [2][]byte // what is left of Head and Bytes
 	block []byte    // copy of what lay in scratch memory, or nil
+
+	unseen int // with a filter: bytes of sent that are encoded, but nothing of them is out
 }
 
-func (c *conn) unsent() bool { return c.held != nil || len(c.control) > 0 }
+func (c *conn) unsent() bool { return c.held != nil || len(c.control) > 0 || len(c.wireOut) > 0 }
 
 // controlRoom is how many bytes of replies may be given to sendControl now.
 func (c *conn) controlRoom() int { return outputMax - (len(c.control) - c.controlSent) }
@@ -75,8 +77,9 @@ func advance(iov [][]byte, n int) [][]byte {
 // sendControl sends frames behind everything unsent. p is copied if it must wait.
 func (c *conn) sendControl(p []byte) {
 	l := c.l
-	if c.filter != nil {
-		p = c.encode(p)
+	if c.filter != nil && !c.unsent() {
+		c.sendWire(c.encode(p))
+		return
 	}
 	if !c.unsent() {
 		l.iov[0] = p
@@ -163,6 +166,25 @@ func (c *conn) flushOutput() {
 	if !c.unsent() {
 		return
 	}
+	var sent int
+	if c.filter != nil || len(c.wireOut) > 0 {
+		sent = c.flushEncoded()
+	} else {
+		sent = c.flushPlain()
+	}
+	if sent > 0 {
+		c.movedAt, c.retryStep = c.l.now, 0
+	} else if c.retryStep < retrySteps {
+		c.retryStep++
+	}
+	c.retryAt = 0
+	if c.unsent() {
+		c.retryAt = c.l.now + retryFirst<<c.retryStep
+	}
+}
+
+// flushPlain is flushOutput without a filter. It tells how many bytes went out.
+func (c *conn) flushPlain() int {
 	iov := c.l.iov[:0]
 	size := 0
 	if c.held != nil {
@@ -180,15 +202,9 @@ func (c *conn) flushOutput() {
 	sent := c.write(iov)
 	clear(c.l.iov[:])
 	if sent > 0 {
-		c.movedAt, c.retryStep = c.l.now, 0
 		c.sentOutput(sent)
-	} else if c.retryStep < retrySteps {
-		c.retryStep++
 	}
-	c.retryAt = 0
-	if c.unsent() {
-		c.retryAt = c.l.now + retryFirst<<c.retryStep
-	}
+	return sent
 }
 
 // sentOutput accounts for sent bytes of what is unsent.

@@ -112,7 +112,7 @@ func (c *conn) replyError(err *codec.Error) {
 
 // backlogged tells that the client has taken so little of its replies that it gets no further ones.
 func (c *conn) backlogged() bool {
-	return c.replies.bytes+len(c.control)-c.controlSent >= outputMax
+	return c.replies.bytes+len(c.control)-c.controlSent+len(c.wireOut)-c.wireSent >= outputMax
 }
 
 // flushReplies sends what may be sent.

@@ -33,6 +33,8 @@ type Server struct {
 	slow   slowPool
 	auth   *authPool // nil: everything is permitted
 
+	handshakes handshakes
+
 	listen    func(network, addr string) (net.Listener, error)
 	newEngine func(LogFunc) engine
 	listeners []net.Listener
@@ -70,6 +72,7 @@ func New(broker *fanout.Broker, opt Options) (*Server, error) {
 	if len(opt.Auth.Addresses) > 0 {
 		s.auth = newAuthPool(opt.Auth, opt.Log)
 	}
+	s.handshakes.slots = make(chan struct{}, s.opt.MaxHandshakes)
 	return s, nil
 }
 
@@ -127,6 +130,7 @@ func (s *Server) stop() error {
 	if s.auth != nil {
 		s.auth.close()
 	}
+	s.handshakes.running.Wait()
 	for _, l := range s.loops {
 		err = errors.Join(err, l.stop())
 	}

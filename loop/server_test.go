@@ -96,14 +96,17 @@ func TestClients(t *testing.T) {
 }
 
 // panicky is a filter that panics when it meets a certain text, on its way in or out.
-type panicky struct{ in, out string }
+type panicky struct {
+	silent
+	in, out string
+}
 
-func (f panicky) Decode(dst, wire []byte) ([]byte, int, error) {
+func (f panicky) Decode(dst, wire []byte) ([]byte, int, bool, error) {
 	if strings.Contains(string(wire), f.in) {
 		panic("in")
 	}
 	n := min(len(wire), cap(dst)-len(dst))
-	return append(dst, wire[:n]...), n, nil
+	return append(dst, wire[:n]...), n, n < len(wire), nil
 }
 
 func (f panicky) Encode(dst, plain []byte) ([]byte, error) {

@@ -1,6 +1,8 @@
 package loop
 
 import (
+	"io"
+
 	"github.com/nsqloop/nsqloop/codec"
 )
 
@@ -19,6 +21,7 @@ func (c *conn) readMagic(p []byte) (rest []byte) {
 	}
 	opt := c.l.opt
 	c.split.Init(&opt.Limits)
+	c.pol.TLSRequired = opt.TLSRequired
 	c.msgTimeout = opt.Identify.MsgTimeout
 	c.interval = int64(opt.Identify.HeartbeatInterval)
 	c.pol.HeartbeatsOff = c.interval == 0
@@ -83,6 +86,10 @@ func (c *conn) peerClosed() {
 	}
 	c.leaveChannel()
 	if c.ending {
+		return
+	}
+	if c.up != nil && c.up.hs != nil {
+		c.failUpgrade(io.EOF)
 		return
 	}
 	if c.magicLen == uint8(len(c.magic)) {

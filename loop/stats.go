@@ -22,6 +22,8 @@ type ClientStats struct {
 	SampleRate                    int32
 	PubCounts                     map[string]uint64 // messages per topic
 	Topic, Channel                string
+	Deflate, Snappy               bool
+	TLS                           *TLSInfo // nil without
 
 	Authed                        bool // a server gave it at least one permission
 	AuthIdentity, AuthIdentityURL string
@@ -50,6 +52,9 @@ func (c *conn) stats() ClientStats {
 		State:         c.pol.State,
 		ConnectTime:   c.connectedAt.Unix(),
 		PubCounts:     maps.Clone(c.published),
+		Deflate:       c.compress == compressDeflate,
+		Snappy:        c.compress == compressSnappy,
+		TLS:           c.tls,
 	}
 	if id := c.id; id != nil {
 		st.ClientID, st.Hostname, st.UserAgent = id.ClientID, id.Hostname, id.UserAgent

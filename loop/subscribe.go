@@ -102,7 +102,7 @@ func (c *conn) leaveChannel() {
 		delete(c.l.channels, s.ch)
 	}
 	if c.held != nil {
-		cons.Unwritten(&c.held.run, c.held.sent)
+		cons.Unwritten(&c.held.run, c.held.sent-c.held.unseen)
 	}
 	cons.Close(c.l.now)
 }

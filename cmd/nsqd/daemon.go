@@ -58,6 +58,9 @@ func (d *daemon) start() error {
 	for _, note := range d.o.Notes() {
 		d.log.Infof("%s", note)
 	}
+	for _, warning := range d.o.Warnings() {
+		d.log.Warnf("%s", warning)
+	}
 	if err := d.openData(); err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{[]string{"-data-path", "/does/not/exist", "-node-id", "5000"}, instantiate + "failed to lock data-path: open /does/not/exist: no such file or directory"},
 		{[]string{"-data-path", dir, "-node-id", "5000", "--log-prefix", "other "}, instantiate + "--node-id must be [0,1024)"},
-		{[]string{"-data-path", dir, "-tls-cert", "x"}, instantiate + "--tls-cert is not supported yet by this version"},
+		{[]string{"-data-path", dir, "-tls-cert", "x"}, instantiate + "failed to build TLS config - open x: no such file or directory"},
 		{[]string{"-config", config}, "failed parsing log_level 5"},
 	}
 	for _, c := range cases {

@@ -72,10 +72,12 @@ func (d *daemon) loopOptions() loop.Options {
 		Server: codec.ServerInfo{
 			Version: version.Number, MaxRdyCount: o.MaxRdyCount, MaxMsgTimeout: o.MaxMsgTimeout, MaxDeflateLevel: o.MaxDeflateLevel,
 			TopologyRegion: o.TopologyRegion, TopologyZone: o.TopologyZone, AuthRequired: len(o.AuthHTTPAddresses) > 0,
+			Snappy: o.SnappyEnabled, Deflate: o.DeflateEnabled,
 		},
+		TLS: o.ServerTLS(), TLSRequired: o.TLSRequired != options.TLSNotRequired, MaxHandshakes: o.MaxTLSHandshakes,
 		Auth: loop.AuthOptions{
 			Addresses: o.AuthHTTPAddresses, Post: o.AuthHTTPRequestMethod == "post",
-			ConnectTimeout: o.HTTPClientConnectTimeout, RequestTimeout: o.HTTPClientRequestTimeout,
+			ConnectTimeout: o.HTTPClientConnectTimeout, RequestTimeout: o.HTTPClientRequestTimeout, TLS: o.ClientTLS(),
 		},
 		Log: func(level loop.LogLevel, format string, args ...any) {
 			d.log.Logf(logging.Level(level), format, args...)
@@ -161,12 +163,14 @@ func (d *daemon) clients() []httpapi.Client {
 			ID: c.ClientID, Hostname: c.Hostname, Version: "V2", RemoteAddress: c.RemoteAddress, State: int32(c.State),
 			ReadyCount: c.ReadyCount, InFlightCount: c.InFlightCount, MessageCount: uint64(c.MessageCount),
 			FinishCount: uint64(c.FinishCount), RequeueCount: uint64(c.RequeueCount), ConnectTime: c.ConnectTime,
+			Deflate: c.Deflate, Snappy: c.Snappy,
 			Authed: c.Authed, AuthIdentity: c.AuthIdentity, AuthIdentityURL: c.AuthIdentityURL,
 			SampleRate: c.SampleRate, UserAgent: c.UserAgent, TopologyZone: c.TopologyZone, TopologyRegion: c.TopologyRegion,
 		}
 		for _, topic := range slices.Sorted(maps.Keys(c.PubCounts)) {
 			to.Published = append(to.Published, httpapi.PubCount{Topic: topic, Count: c.PubCounts[topic]})
 		}
+		showTLS(&to, c.TLS)
 		list = append(list, to)
 	}
 	return list

@@ -9,9 +9,8 @@ import (
 type support int
 
 const (
-	built  support = iota // it works
-	inert                 // accepted; there is nothing here it could steer, which the log says once if it was set
-	absent                // refused at start unless it has its default: whoever sets it relies on something that is not here
+	built support = iota // it works
+	inert                // accepted; there is nothing here it could steer, which the log says once if it was set
 )
 
 // entry is one option. field points into the struct that made the table.
@@ -121,12 +120,12 @@ func (o *Nsqd) reportEntries() []entry {
 
 func (o *Nsqd) tlsEntries() []entry {
 	return []entry{
-		{"tls-cert", "", &o.TLSCert, absent, "certificate `file`"},
-		{"tls-key", "", &o.TLSKey, absent, "key `file` of the certificate"},
-		{"tls-client-auth-policy", "", &o.TLSClientAuthPolicy, absent, "demand client certificates: require or require-verify"},
-		{"tls-root-ca-file", "", &o.TLSRootCAFile, absent, "`file` of authorities that client certificates and auth servers are checked with"},
-		{"tls-required", "", &o.TLSRequired, absent, "refuse clients without TLS: true, false or tcp-https"},
-		{"tls-min-version", "", &o.TLSMinVersion, absent, "oldest TLS version spoken: tls1.0, tls1.1, tls1.2, tls1.3"},
+		{"tls-cert", "", &o.TLSCert, built, "certificate `file`"},
+		{"tls-key", "", &o.TLSKey, built, "key `file` of the certificate"},
+		{"tls-client-auth-policy", "", &o.TLSClientAuthPolicy, built, "demand client certificates: require or require-verify"},
+		{"tls-root-ca-file", "", &o.TLSRootCAFile, built, "`file` of authorities that client certificates and auth servers are checked with"},
+		{"tls-required", "", &o.TLSRequired, built, "refuse clients without TLS: true, false or tcp-https"},
+		{"tls-min-version", "", &o.TLSMinVersion, built, "oldest TLS version spoken: tls1.0, tls1.1, tls1.2, tls1.3"},
 		{"deflate", "", &o.DeflateEnabled, built, "let clients negotiate deflate"},
 		{"max-deflate-level", "", &o.MaxDeflateLevel, built, "highest deflate level a client may ask for, 1 to 9"},
 		{"snappy", "", &o.SnappyEnabled, built, "let clients negotiate snappy"},
@@ -141,7 +140,7 @@ func (o *Nsqd) ownEntries() []entry {
 		{"max-topics", "", &o.MaxTopics, built, "topics beyond this are refused"},
 		{"max-channels-per-topic", "", &o.MaxChannelsPerTopic, built, "channels beyond this are refused"},
 		{"magic-timeout", "", &o.MagicTimeout, built, "time a new connection has to send its protocol; 0 = any"},
-		{"max-tls-handshakes", "", &o.MaxTLSHandshakes, absent, "concurrent TLS handshakes; 0 = twice the processors"},
+		{"max-tls-handshakes", "", &o.MaxTLSHandshakes, built, "TLS handshakes that compute at the same time; 0 = twice the processors"},
 		{"log-format", "", &o.LogFormat, built, "text or json"},
 		{"access-log-level", "", &o.AccessLogLevel, built, "`level` at which HTTP requests are logged"},
 		{"metrics-max-series", "", &o.MetricsMaxSeries, built, "series of topics and channels in /metrics; what is beyond is left out and counted"},

@@ -1,11 +1,12 @@
 // Package options turns the command line and the configuration file of the daemons into checked values.
 //
 // One table (entries) names every option once: flag, configuration key, help text, the field it fills, and what this version does with it.
-// Flags, TOML keys, GET /config and the refusals of unsupported options are all read from that table.
+// Flags, TOML keys and GET /config are all read from that table.
 package options
 
 import (
 	"crypto/md5"
+	"crypto/tls"
 	"hash/crc32"
 	"time"
 
@@ -97,7 +98,8 @@ type Nsqd struct {
 	Profile              Profile
 	Verify               string
 	IgnoreStockQueues    bool
-	verbose, workerIDOld bool // accepted, without effect, as in the stock daemon
+	serverTLS, clientTLS *tls.Config // made by Validate
+	verbose, workerIDOld bool        // accepted, without effect, as in the stock daemon
 }
 
 // Default gives every option the value it has when nobody sets it.

@@ -10,7 +10,8 @@ import (
 // topologyExperiment is the one experiment the stock daemon knows.
 const topologyExperiment = "topology-aware-consumption"
 
-// Validate checks what the types cannot, in the stock daemon's order and words. The data path is locked before it is called.
+// Validate checks what the types cannot, in the stock daemon's order and words, and loads certificates. The data path is locked before
+// it is called. A policy for client certificates implies that TLS is required.
 func (o *Nsqd) Validate() error {
 	if o.MaxDeflateLevel < 1 || o.MaxDeflateLevel > 9 {
 		return fmt.Errorf("--max-deflate-level must be [1,9]")
@@ -18,8 +19,17 @@ func (o *Nsqd) Validate() error {
 	if o.ID < 0 || o.ID >= 1024 {
 		return fmt.Errorf("--node-id must be [0,1024)")
 	}
-	if (o.TLSRequired != TLSNotRequired || o.TLSClientAuthPolicy != "") && o.TLSCert == "" && o.TLSKey == "" {
+	if o.TLSClientAuthPolicy != "" && o.TLSRequired == TLSNotRequired {
+		o.TLSRequired = TLSRequiredEverywhere
+	}
+	if err := o.loadServerTLS(); err != nil {
+		return fmt.Errorf("failed to build TLS config - %w", err)
+	}
+	if o.serverTLS == nil && o.TLSRequired != TLSNotRequired {
 		return fmt.Errorf("cannot require TLS client connections without TLS key and cert")
+	}
+	if err := o.loadClientTLS(); err != nil {
+		return fmt.Errorf("failed to build client TLS config - %w", err)
 	}
 	if o.AuthHTTPRequestMethod != "get" && o.AuthHTTPRequestMethod != "post" {
 		return fmt.Errorf("--auth-http-request-method must be post or get")
@@ -32,7 +42,7 @@ func (o *Nsqd) Validate() error {
 	if err := o.validateOwn(); err != nil {
 		return err
 	}
-	return o.refuseAbsent()
+	return o.refuseExperiment()
 }
 
 // validateOwn checks the ranges of options the stock daemon does not have, or does not check and fails on later.
@@ -48,6 +58,7 @@ func (o *Nsqd) validateOwn() error {
 		{"sync-every", o.SyncEvery, 0},
 		{"loops", int64(o.Loops), 0},
 		{"max-connections", int64(o.MaxConnections), 0},
+		{"max-tls-handshakes", int64(o.MaxTLSHandshakes), 0},
 		{"max-topics", int64(o.MaxTopics), 1},
 		{"max-channels-per-topic", int64(o.MaxChannelsPerTopic), 1},
 		{"metrics-max-series", int64(o.MetricsMaxSeries), 0},
@@ -70,11 +81,8 @@ func (o *Nsqd) validateOwn() error {
 	return nil
 }
 
-// refuseAbsent refuses to start with an option whose feature is not here: silently ignoring, say, --tls-cert would serve in the clear.
-func (o *Nsqd) refuseAbsent() error {
-	for _, name := range o.given(absent) {
-		return fmt.Errorf("--%s is not supported yet by this version", name)
-	}
+// refuseExperiment refuses to start with an experiment that is not here: silently ignoring it would mislead.
+func (o *Nsqd) refuseExperiment() error {
 	if slices.Contains(o.Experiments, topologyExperiment) {
 		return fmt.Errorf("--enable-experiment=%s is not supported yet by this version", topologyExperiment)
 	}
@@ -87,9 +95,6 @@ func (o *Nsqd) Notes() []string {
 	if names := o.given(inert); len(names) > 0 {
 		notes = append(notes, fmt.Sprintf("--%s: accepted, but there is nothing to steer: time-outs are found without scanning channels",
 			strings.Join(names, ", --")))
-	}
-	if o.DeflateEnabled || o.SnappyEnabled {
-		notes = append(notes, "compression is not built into this version yet: clients that ask for deflate or snappy are served uncompressed")
 	}
 	return notes
 }
