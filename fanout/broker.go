@@ -48,6 +48,8 @@ type Options struct {
 	// Starting is asked about a topic that was just created, not restored. After true, channels see nothing of it until Topic.Start, whatever is
 	// published; so channels that are created before that get everything. It must not block or call back into fanout. nil = false.
 	Starting func(t *Topic) bool
+
+	keep *keepLimits // nil: keepDefaults
 }
 
 // Broker owns all topics of one data directory.
@@ -59,6 +61,7 @@ type Broker struct {
 	sinks [MaxLoops]atomic.Pointer[LoopSink]
 	clock *dueClock
 	recl  *reclaimer
+	keep  keepLimits
 
 	mu     sync.RWMutex
 	topics map[string]*Topic
@@ -89,7 +92,10 @@ func Open(disk mmapq.Disk, storeOpts mmapq.Options, opts Options) (*Broker, erro
 	if opts.Announce == nil {
 		opts.Announce = func(string, string) {}
 	}
-	b := &Broker{opts: opts, topics: map[string]*Topic{}}
+	b := &Broker{opts: opts, topics: map[string]*Topic{}, keep: keepDefaults}
+	if opts.keep != nil {
+		b.keep = *opts.keep
+	}
 	storeOpts.Settled = b.settled
 	if storeOpts.Warn == nil {
 		storeOpts.Warn = opts.Warn

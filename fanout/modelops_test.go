@@ -124,7 +124,7 @@ func newSim(disk mmapq.Disk, store mmapq.Options) *sim {
 func (s *sim) open() (err error) {
 	s.parked, s.woken, s.gone, s.consumers = map[*Channel]bool{}, map[*Channel]bool{}, map[*Channel]bool{}, nil
 	s.broker, err = Open(s.disk, s.store, Options{
-		MsgTimeout: simTimeouts[0], MaxMsgTimeout: simMaxTimeout, MemQueueSize: 1 << 40,
+		MsgTimeout: simTimeouts[0], MaxMsgTimeout: simMaxTimeout, MemQueueSize: 1 << 40, keep: eager,
 		Warn: func(format string, args ...any) { s.warned = append(s.warned, fmt.Sprintf(format, args...)) },
 	})
 	if err == nil {

@@ -75,16 +75,3 @@ func (ch *Channel) skipBound(limit mmapq.Pos) mmapq.Pos {
 	}
 	return limit
 }
-
-// needs tells whether any message of [from, to) of stream s may still be read by this channel. floor and skips are a copy made under ch.mu.
-func needs(floor mmapq.Pos, skips []skipRange, from, to mmapq.Pos) bool {
-	if to <= floor {
-		return false
-	}
-	for _, s := range skips {
-		if from >= s.from && to <= s.to {
-			return false
-		}
-	}
-	return true
-}

@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -82,6 +81,7 @@ func (r *reclaimer) run() {
 			return
 		case <-tick.C:
 			r.ephemeral()
+			r.compactAll()
 			r.b.st.TrimPool()
 			if err := r.b.st.TurnDelays(Now()); err != nil {
 				r.b.opts.Warn("%v", err)
@@ -130,7 +130,7 @@ func (r *reclaimer) ephemeral() {
 	}
 }
 
-// pass moves the floors of t's channels and frees what lies below all of them.
+// pass moves the floors of t's channels and frees the segments that none of them needs.
 func (r *reclaimer) pass(t *Topic) {
 	if t.deleted.Load() {
 		return
@@ -138,35 +138,17 @@ func (r *reclaimer) pass(t *Topic) {
 	for _, s := range [2]mmapq.Stream{streamMain, streamDeferred} {
 		// The end before the channels: a channel made meanwhile starts at or behind it.
 		least := t.visible(s)
-		type need struct {
-			floor mmapq.Pos
-			skips []skipRange
+		var views []view
+		for _, ch := range t.channelsLocked() {
+			ch.raiseFloor(s)
+			views = append(views, ch.view(s))
 		}
-		var needed []need
-		t.mu.Lock()
-		list := *t.list.Load()
-		t.mu.Unlock()
-		for _, ch := range list {
-			floor := ch.raiseFloor(s)
-			var skips []skipRange
-			if s == streamMain {
-				ch.mu.Lock()
-				skips = slices.Clone(ch.skips)
-				ch.mu.Unlock()
-			}
-			needed = append(needed, need{floor, skips})
-		}
-		t.logs[s].Truncate(func(from, to mmapq.Pos) bool {
-			if to > least {
-				return true
-			}
-			return slices.ContainsFunc(needed, func(n need) bool { return needs(n.floor, n.skips, from, to) })
-		})
+		r.free(t, s, least, views)
 	}
 }
 
-// raiseFloor moves the floor of stream s over everything finished and returns it.
-func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
+// raiseFloor moves the floor of stream s over everything finished.
+func (ch *Channel) raiseFloor(s mmapq.Stream) {
 	l := ch.t.logs[s]
 	ch.mu.Lock()
 	// Over what Empty of the topic dropped: a channel that nobody consumes does not come by.
@@ -202,7 +184,6 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) mmapq.Pos {
 			ch.t.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
 		}
 	}
-	return ch.floor[s]
 }
 
 // burials gives back what deleted topics and channels used, as soon as nothing refers to it.

@@ -29,6 +29,7 @@ type Topic struct {
 	deleted atomic.Bool
 	list    atomic.Pointer[[]*Channel]              // sorted by name; replaced under mu
 	queued  atomic.Bool                             // waits for the reclaimer
+	kept    [2]kept                                 // by stream; the reclaimer's
 	refused struct{ messages, bytes atomic.Uint64 } // see admit
 
 	mu    sync.Mutex

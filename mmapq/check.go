@@ -6,7 +6,8 @@ package mmapq
 // check returns the part of [p, end) that may be read, from p on and cut once maxBytes are passed; skipped tells that p itself is damaged and
 // moved on. The caller reads s under the rules of Log.Run.
 func (l *Log) check(s *Segment, p, end Pos, maxBytes int) (at, stop Pos, skipped bool) {
-	first, n := uint32(p-s.base), uint32(end-s.base)
+	first := s.index(p)
+	n := first + uint32(end-p)
 	known := s.checked.Load()
 	i := min(max(first, known), n)
 	for size := 0; i < n && size <= maxBytes && s.good(i); i++ {
@@ -16,12 +17,12 @@ func (l *Log) check(s *Segment, p, end Pos, maxBytes int) (at, stop Pos, skipped
 		for known < i && first <= known && !s.checked.CompareAndSwap(known, i) {
 			known = s.checked.Load()
 		}
-		return p, s.base + Pos(i), false
+		return p, p + Pos(i-first), false
 	}
 	for i < n && !s.good(i) {
 		i++
 	}
-	stop = s.base + Pos(i)
+	stop = p + Pos(i-first)
 	l.mu.Lock()
 	at, _ = s.aroundDamage(p, stop)
 	s.addDamage(p, stop)

@@ -28,5 +28,7 @@ const (
 	PointDelaysTurn   CrashPoint = 't' // a new file of delays is there, the old one is still in use
 	PointDelaysPast   CrashPoint = 'u' // a file of delays whose last is past is about to be removed
 	PointRecover      CrashPoint = 'v' // a start has rewritten the manifest and begins to read segments
+	PointCompact      CrashPoint = 'x' // a compacted segment is written, not yet synced
+	PointCompacted    CrashPoint = 'y' // it is recorded, what it takes the place of is recorded too
 	PointClose        CrashPoint = 'w' // a clean stop is about to sync
 )

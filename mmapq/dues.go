@@ -9,8 +9,10 @@ func (l *Log) EachDue(p, limit Pos, maxN int, f func(p Pos, due int64)) (next Po
 		return max(p, limit)
 	}
 	end = min(end, at+Pos(maxN))
+	i := s.index(at)
 	for p := at; p < end; p++ {
-		f(p, s.entry(uint32(p-s.base)).due())
+		f(p, s.entry(i).due())
+		i++
 	}
 	return end
 }

@@ -166,7 +166,7 @@ func TestHeaderCopies(t *testing.T) {
 func TestNewerSegmentIsRefused(t *testing.T) {
 	for name, change := range map[string]func(b []byte){
 		"format":                   func(b []byte) { b[8]++ },
-		"incompatible feature bit": func(b []byte) { b[16] |= 1 },
+		"incompatible feature bit": func(b []byte) { b[16] |= featureCompacted << 1 },
 	} {
 		page := make([]byte, headerSize)
 		putHeader(page, goldenHeader)

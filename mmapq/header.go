@@ -28,6 +28,7 @@ import (
 //	96   16  durable-up-to: entries known to be synced, and its check word
 //	112  16  seal: number of entries plus 1, and its check word; 0 while open
 //	128  32  smallest and largest timestamp at seal, each with its check word
+//	160  32  compacted segments: length of the range of positions, and checksum of their table (compact.go), each with its check word
 //
 // The identity (0..83) is written once, when the segment is activated; the words behind it change alone, each guarded by a check word, so no
 // store of theirs can damage the identity.
@@ -39,9 +40,12 @@ const (
 	offSeal        = 112
 	offMinTime     = 128
 	offMaxTime     = 144
+	offSpan        = 160
+	offTableSum    = 176
 
 	formatVersion     = 1
-	knownIncompatible = 0
+	featureCompacted  = 1 << 0 // a segment whose entries have a table of positions
+	knownIncompatible = featureCompacted
 )
 
 var segmentMagic = [8]byte{'N', 'S', 'Q', 'L', 'O', 'O', 'P', 'S'}
@@ -61,6 +65,7 @@ type header struct {
 	baseOrd uint64
 	salt    uint64
 	size    uint64
+	feature uint32 // incompatible feature bits
 }
 
 // putHeader writes both copies and clears the words that change.
@@ -72,6 +77,7 @@ func putHeader(mem []byte, h header) {
 	le.PutUint16(b[8:], formatVersion)
 	le.PutUint16(b[10:], h.node)
 	b[12] = byte(h.stream)
+	le.PutUint32(b[16:], h.feature)
 	le.PutUint64(b[24:], h.topicID)
 	le.PutUint64(b[32:], h.seq)
 	le.PutUint64(b[40:], uint64(h.base))
@@ -97,6 +103,7 @@ func getHeader(mem []byte) (header, error) {
 		return header{
 			node: le.Uint16(b[10:]), stream: Stream(b[12]), topicID: le.Uint64(b[24:]), seq: le.Uint64(b[32:]),
 			base: Pos(le.Uint64(b[40:])), baseOrd: le.Uint64(b[48:]), salt: le.Uint64(b[56:]), size: le.Uint64(b[72:]),
+			feature: le.Uint32(b[16:]),
 		}, nil
 	}
 	return header{}, errNoHeader

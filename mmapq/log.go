@@ -56,8 +56,9 @@ type Log struct {
 	messages uint64 // appended since start
 	bytes    uint64 // body bytes appended since start
 	closed   bool
-	asked    bool // a segment is being prepared
-	askBody  int  // largest body that did not fit, for the preparer
+	replaced []*Segment // by a compacted one; freed when no pin is left
+	asked    bool       // a segment is being prepared
+	askBody  int        // largest body that did not fit, for the preparer
 	ready    *sync.Cond
 	failed   error // the last preparation failed (no space): refused until one succeeds
 	failedAt time.Time
@@ -318,6 +319,7 @@ func (l *Log) Ordinal(p Pos) uint64 {
 		return s.baseOrd
 	case s.sealed.Load():
 		p = min(p, s.end())
+		return s.baseOrd + uint64(s.index(p))
 	}
 	return s.baseOrd + uint64(p-s.base)
 }

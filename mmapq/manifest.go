@@ -38,7 +38,7 @@ const (
 	recChannel       = 4  // channel id, topic id, table slot, start main, start deferred, name
 	recChannelGone   = 5  // channel id
 	recChannelPaused = 6  // channel id, flag
-	recSegment       = 7  // file number, topic id, stream, segment number, salt, file size
+	recSegment       = 7  // file number, topic id, stream, flag (compacted), segment number, salt, file size
 	recSegmentFree   = 8  // file number, end of the segment's positions (0 = it had none)
 	recDead          = 9  // topic id, stream, from, to
 	recFloor         = 10 // position floor: no new topic may start below

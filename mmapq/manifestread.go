@@ -41,7 +41,7 @@ func parseManifest(buf []byte) (found manifestFound, err error) {
 	if len(buf) < manifestHeader || [8]byte(buf) != manifestMagic || crc32.Checksum(buf[:28], castagnoli) != le.Uint32(buf[28:]) {
 		return found, fmt.Errorf("%s: %w", ManifestName, errManifestHeader)
 	}
-	if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:])&^knownIncompatible != 0 {
+	if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:]) != 0 {
 		return found, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)
 	}
 	salt := le.Uint64(buf[20:])

@@ -34,6 +34,8 @@ type segmentMeta struct {
 	seq    uint64
 	salt   uint64
 	size   uint64
+
+	compacted bool
 }
 
 // model is the state that the manifest's records add up to.
@@ -56,6 +58,8 @@ func newModel() *model {
 const (
 	flagPaused = 1 << 0
 	flagHeld   = 1 << 1
+
+	flagCompacted = 1 << 0 // of a segment
 )
 
 // apply adds one record. Records about things that do not exist are ignored: they stand behind the deletion that removed it. A topic or channel
@@ -95,7 +99,7 @@ func (m *model) apply(r record) {
 			c.Paused = r.flags&flagPaused != 0
 		}
 	case recSegment:
-		m.segments[r.slot] = segmentMeta{slot: r.slot, topic: r.topic, stream: r.stream & 1, seq: r.a, salt: r.b, size: r.size}
+		m.segments[r.slot] = segmentMeta{slot: r.slot, topic: r.topic, stream: r.stream & 1, seq: r.a, salt: r.b, size: r.size, compacted: r.flags&flagCompacted != 0}
 	case recSegmentFree:
 		// The topic's positions go on behind it, also when nothing else is left that remembers how far they went.
 		if t := m.topics[m.segments[r.slot].topic]; t != nil {
@@ -151,7 +155,11 @@ func (c *ChannelMeta) record() record {
 }
 
 func (s segmentMeta) record() record {
-	return record{kind: recSegment, slot: s.slot, topic: s.topic, stream: s.stream, a: s.seq, b: s.salt, size: s.size}
+	r := record{kind: recSegment, slot: s.slot, topic: s.topic, stream: s.stream, a: s.seq, b: s.salt, size: s.size}
+	if s.compacted {
+		r.flags |= flagCompacted
+	}
+	return r
 }
 
 // records is the shortest list that adds up to m, in a fixed order.

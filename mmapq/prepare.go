@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -295,7 +296,7 @@ func (st *Store) freeSegments(l *Log, segs []*Segment) {
 	}
 	AtPoint(PointFreed)
 	for _, s := range segs {
-		if !st.pool.put(s.slot, st.opts.PoolBytes) {
+		if s.table != nil || !st.pool.put(s.slot, st.opts.PoolBytes) { // a compacted one has a size that nobody asks for
 			st.dropSlot(s.slot)
 		}
 	}
@@ -399,13 +400,14 @@ func (l *Log) Remove() bool {
 		l.mu.Unlock()
 		return false
 	}
-	segs := *l.segs.Load()
+	segs := slices.Concat(*l.segs.Load(), l.replaced)
 	for _, s := range segs {
 		if s.pins.Load() != 0 {
 			l.mu.Unlock()
 			return false
 		}
 	}
+	l.replaced = nil
 	l.segs.Store(&[]*Segment{})
 	l.open = nil
 	if l.next != nil {

@@ -48,7 +48,14 @@ func (st *Store) recoverLogs() error {
 		for _, stream := range [2]Stream{StreamMain, StreamDeferred} {
 			k := logKey{id, stream}
 			l := st.newLog(t, stream, false)
-			t.dead[stream] = l.adopt(byLog[k], t.dead[stream])
+			segs, replaced := withoutReplaced(byLog[k])
+			for _, s := range replaced {
+				unused = append(unused, segmentMeta{slot: s.slot.id})
+				if err := s.slot.m.Unmap(); err != nil {
+					return err
+				}
+			}
+			t.dead[stream] = l.adopt(segs, t.dead[stream])
 			st.logs[k] = l
 		}
 	}
@@ -80,6 +87,9 @@ func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 		st.warn("%s: both copies of the header are damaged; it is made anew from what the messages say", name)
 		putHeader(m.Mem, h)
 	}
+	if meta.compacted && !h.of(meta) { // one that the manifest knows was complete
+		return nil, errors.Join(m.Unmap(), st.setAside(name, "both copies of its header are damaged"))
+	}
 	if !h.of(meta) {
 		return nil, m.Unmap()
 	}
@@ -87,6 +97,12 @@ func (st *Store) openSegment(meta segmentMeta) (*Segment, error) {
 		return nil, errors.Join(m.Unmap(), st.setAside(name, fmt.Sprintf("it has %d bytes instead of %d", len(m.Mem), meta.size)))
 	}
 	s := foundSegment(m, meta, h)
+	if h.feature&featureCompacted != 0 {
+		if !st.readCompacted(s) {
+			return nil, errors.Join(m.Unmap(), st.setAside(name, "it does not tell any more what it holds"))
+		}
+		return s, nil
+	}
 	st.readBack(s)
 	if s.count == 0 {
 		return nil, m.Unmap()
@@ -101,7 +117,7 @@ func identify(mem []byte, meta segmentMeta) (h header, rebuilt bool, err error) 
 	if errors.Is(err, ErrNewerFormat) {
 		return h, false, err
 	}
-	if err != nil {
+	if err != nil && !meta.compacted {
 		h, rebuilt = rebuildHeader(mem, meta)
 	}
 	return h, rebuilt, nil
@@ -250,15 +266,15 @@ func (s *Segment) passes(i uint32, e entry, tail uint32, at int) bool {
 		return false
 	}
 	frame := s.mem[e.offset : int(e.offset)+frameLen(s.mem[e.offset:])]
-	if e.flags&flagForeignID == 0 && !hasID(frame, s.idBase+uint64(i)) {
+	if e.flags&flagForeignID == 0 && !hasID(frame, s.idBase+uint64(s.position(i)-s.base)) {
 		return false // cheaper than the sum, and enough for nearly everything that an earlier life left
 	}
-	return checksum(frame, s.salt, s.base+Pos(i), e) == e.sum || Mutant("trust-length")
+	return checksum(frame, s.salt, s.position(i), e) == e.sum || Mutant("trust-length")
 }
 
 // adopt takes over recovered segments and returns those of the dropped ranges that still matter. Called before the log is used.
 func (l *Log) adopt(segs []*Segment, dead []posRange) (left []posRange) {
-	slices.SortFunc(segs, func(a, b *Segment) int { return cmp.Compare(a.seq, b.seq) })
+	slices.SortFunc(segs, func(a, b *Segment) int { return cmp.Compare(a.base, b.base) })
 	end := l.nextBase
 	for i, s := range segs {
 		if i > 0 {
@@ -266,7 +282,7 @@ func (l *Log) adopt(segs []*Segment, dead []posRange) (left []posRange) {
 		}
 		end = max(end, s.end())
 		l.nextOrd = s.baseOrd + uint64(s.count)
-		l.nextSeq = s.seq + 1
+		l.nextSeq = max(l.nextSeq, s.seq+1)
 	}
 	l.segs.Store(&segs)
 	l.committed.Store(uint64(end))

@@ -6,6 +6,7 @@ import "sort"
 // Log.Run until Release.
 type Run struct {
 	seg   *Segment
+	index uint32 // of the first message's entry
 	First Pos
 	N     int
 	Bytes []byte
@@ -15,10 +16,10 @@ type Run struct {
 func (r *Run) ID() uint64 { return r.seg.idBase + uint64(r.First-r.seg.base) }
 
 // Frame returns the bytes of message i of the run.
-func (r *Run) Frame(i int) []byte { return r.seg.frame(uint32(r.First-r.seg.base) + uint32(i)) }
+func (r *Run) Frame(i int) []byte { return r.seg.frame(r.index + uint32(i)) }
 
 // Due returns the due time (ms since 1970) of message i of a run of the deferred stream.
-func (r *Run) Due(i int) int64 { return r.seg.entry(uint32(r.First-r.seg.base) + uint32(i)).due() }
+func (r *Run) Due(i int) int64 { return r.seg.entry(r.index + uint32(i)).due() }
 
 // Release lets go of the segment.
 func (r *Run) Release() {
@@ -45,10 +46,10 @@ func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
 				continue
 			}
 		}
-		i := uint32(p - s.base)
+		i := s.index(p)
 		n, from, to := s.span(i, uint32(end-p), maxBytes)
 		s.pin()
-		return Run{seg: s, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n)
+		return Run{seg: s, index: i, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n)
 	}
 }
 
@@ -165,6 +166,14 @@ func (l *Log) seek(p, limit Pos) (s *Segment, at, end Pos) {
 				return nil, 0, 0 // behind the last segment: nothing was committed here
 			}
 			end = min(end, s.end())
+		}
+		if s.table != nil {
+			at, stop := s.stretch(p)
+			if at != p {
+				p = at // dropped by now, or behind this segment
+				continue
+			}
+			end = min(end, stop)
 		}
 		if stop, ok := l.deadAfter(p); ok {
 			end = min(end, stop)

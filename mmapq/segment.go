@@ -14,7 +14,8 @@ import (
 //	I1  frames lie back to back: entry i+1 starts where the frame of entry i ends. A run of messages is therefore one range of bytes.
 //	I2  bytes of a position below Log.Committed never change until the segment is freed.
 //	I3  a segment is freed only when no channel needs any of its positions, nothing is reserved in it and no pin is held.
-//	I4  positions of a segment are base .. base+count-1; the next segment of the log starts at or behind that end.
+//	I4  positions of a segment are base .. base+count-1, or some of base .. end-1 if it is compacted (compact.go); the next segment of the log
+//	    starts at or behind that end.
 type Segment struct {
 	slot    *slot
 	mem     []byte // slot.m.Mem
@@ -37,6 +38,9 @@ type Segment struct {
 	damage  []posRange  // entries that failed their check or whose writer failed, ascending, never adjacent; guarded by Log.mu
 	pins    atomic.Int32
 	durable atomic.Uint32 // entries known synced; written by the syncer
+
+	table []uint32 // compacted: distance of each entry's position from base, ascending; nil = the distance is the index
+	reach Pos      // compacted: length of the range of positions
 
 	// unscanned: read back at start without looking at the entries (sealed and synced): readers check each one (check.go), except the first
 	// checked ones.
@@ -70,7 +74,12 @@ func (s *Segment) aroundDamage(p, end Pos) (at, stop Pos) {
 	return p, min(end, d.from)
 }
 
-func (s *Segment) end() Pos { return s.base + Pos(s.count) }
+func (s *Segment) end() Pos {
+	if s.table != nil {
+		return s.base + s.reach
+	}
+	return s.base + Pos(s.count)
+}
 
 func (s *Segment) entryAt(i uint32) int { return len(s.mem) - entrySize*int(i+1) }
 

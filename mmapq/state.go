@@ -301,14 +301,8 @@ func (s *State) Release(floor Pos) error {
 		if w == nil {
 			continue
 		}
-		if err := w.m.Unmap(); err != nil {
+		if err := s.giveBack(old.low+uint64(i), w); err != nil {
 			return err
-		}
-		if s.name != "" && w.alloc.Load() > 0 {
-			AtPoint(PointPunch)
-			if err := s.st.disk.Punch(s.name, int64(old.low+uint64(i))*stateBytes, stateBytes); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

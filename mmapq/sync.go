@@ -227,6 +227,9 @@ func (s *Segment) below(p Pos) uint32 {
 	if p <= s.base {
 		return 0
 	}
+	if s.table != nil {
+		return s.index(p)
+	}
 	return uint32(min(p-s.base, Pos(s.count)))
 }
 

@@ -166,10 +166,16 @@ func (y *verifier) segment(meta segmentMeta, t *VerifiedTopic) (*Segment, error)
 		return nil, fmt.Errorf("%s: %w", name, errors.Join(err, m.Unmap()))
 	}
 	if !h.of(meta) {
+		if meta.compacted {
+			y.damaged("%s: both copies of the header are damaged", name)
+		}
 		return nil, m.Unmap()
 	}
 	s := foundSegment(m, meta, h)
 	y.kept = append(y.kept, s)
+	if h.feature&featureCompacted != 0 {
+		return y.compacted(s, t), nil
+	}
 	durable, limit, _ := s.marks()
 	damaged := s.scan(durable, limit)
 	bad := int64(0)
@@ -196,6 +202,45 @@ func (y *verifier) segment(meta segmentMeta, t *VerifiedTopic) (*Segment, error)
 	return s, nil
 }
 
+// compacted checks a compacted segment: all of it was synced before it counted.
+func (y *verifier) compacted(s *Segment, t *VerifiedTopic) *Segment {
+	name := slotName(s.slot.id)
+	if !y.st.readCompacted(s) {
+		y.damaged("%s: both copies of what its header says of its entries are damaged", name)
+		return nil
+	}
+	bad := int64(0)
+	for i := range s.count {
+		if p := s.position(i); !s.good(i) {
+			s.addDamage(p, p+1)
+			bad++
+		}
+	}
+	t.Segments++
+	t.Messages += int64(s.count) - bad
+	t.Damaged += bad
+	if bad > 0 {
+		y.damaged("%s: %d messages of topic %s fail their check", name, bad, t.Name)
+	}
+	if !headerCopiesAgree(s.mem) {
+		y.damaged("%s: one copy of the header is damaged; the other one holds", name)
+	}
+	return s
+}
+
+// withoutReplaced leaves out segments that a compacted one took the place of.
+func (y *verifier) withoutReplaced(segs []*Segment, t *VerifiedTopic) []*Segment {
+	kept, replaced := withoutReplaced(segs)
+	for _, s := range replaced {
+		t.Segments--
+		t.Messages -= int64(s.count)
+		for _, d := range s.damage {
+			t.Messages += int64(d.to - d.from)
+		}
+	}
+	return kept
+}
+
 // headerCopiesAgree tells whether both copies of the identity are whole.
 func headerCopiesAgree(mem []byte) bool {
 	for _, at := range [2]int{0, headerCopy} {
@@ -213,7 +258,7 @@ func (y *verifier) channels(meta *TopicMeta, t *VerifiedTopic, byLog map[logKey]
 	var logs [2]*Log
 	for i := range logs {
 		logs[i] = y.st.newLog(meta, Stream(i), false)
-		logs[i].adopt(byLog[logKey{meta.ID, Stream(i)}], meta.dead[i])
+		logs[i].adopt(y.withoutReplaced(byLog[logKey{meta.ID, Stream(i)}], t), meta.dead[i])
 	}
 	for _, c := range meta.Channels {
 		found := VerifiedChannel{Name: c.Name}

@@ -26,6 +26,7 @@ var crashPoints = []crashPoint{
 	{'j', "sync", false}, {'k', "sync-data", false}, {'l', "synced", false}, {'m', "topic-gone", true}, {'n', "channel-gone", false},
 	{'o', "empty", false}, {'p', "floor", false}, {'q', "state", false}, {'r', "punch", true}, {'s', "delay", false},
 	{'t', "delays-turn", true}, {'u', "delays-past", true}, {'v', "recover", true}, {'w', "close", true},
+	{'x', "compact", true}, {'y', "compacted", true},
 }
 
 const (
