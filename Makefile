@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash mutants bench benchstat compat corpus clean
+.PHONY: all build run test check race fuzz crash powercut mutants bench benchstat compat corpus clean
 
 all: build
 
@@ -52,6 +52,11 @@ fuzz:
 # SIGKILL under load, N rounds, half of them at a named point of the daemon (a second binary, built with the tag crashpoints); the ledger decides.
 crash: build
 	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -verify -restart 1s
+
+# N power cuts under each sync policy, on an ext4 image that is copied while the daemon works. Needs root, and says so where it is not.
+powercut: build
+	$(GO) run ./perf/crash -powercut always -n $(N) -nsqd $(BIN)/nsqd -defer
+	$(GO) run ./perf/crash -powercut interval -n $(N) -nsqd $(BIN)/nsqd -defer
 
 # The rigs must catch planted bugs: every mutant that perf/crash lists, each by the rig named for it.
 mutants:

@@ -41,7 +41,7 @@ func (a Ack) Wait() error {
 }
 
 func (t *Topic) ack(s mmapq.Stream, end mmapq.Pos) Ack {
-	if t.ephemeral || t.b.st.Policy() != mmapq.SyncAlways {
+	if t.ephemeral || t.b.st.Policy() != mmapq.SyncAlways || mmapq.Mutant("ack-before-sync") {
 		return Ack{}
 	}
 	return Ack{st: t.b.st, log: t.logs[s], end: end}

@@ -47,15 +47,19 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 	var out strings.Builder
 	o := options{nsqd: build(t, "-tags", "mutants"), built: []string{}, rounds: 20, seed: 1, dir: t.TempDir(), out: &out}
-	list := []mutant{mutants[0], mutants[len(mutants)-1]} // make mutants runs them all
-	require.NoError(t, catchMutants(context.Background(), o, t.TempDir(), list))
-	for _, m := range list {
-		require.Contains(t, out.String(), "caught "+m.name)
-	}
-	for _, harmless := range []mutant{{name: "none", finds: []ledger.Class{ledger.ClassLostMiddle}}, {name: "none", test: "TestFrameBytes"}} {
-		o.rounds = 2
-		require.ErrorContains(t, catchMutants(context.Background(), o, t.TempDir(), []mutant{harmless}), "was not caught")
-	}
+	o.drain, o.deferred = mutantDrain, true
+	_, err := o.catch(t.Context(), mutants[0]) // make mutants runs them all
+	require.NoError(t, err)
+	o.rounds = 2
+	_, err = o.catch(t.Context(), mutant{name: "none", finds: []ledger.Class{ledger.ClassLostMiddle}})
+	require.ErrorContains(t, err, "was not caught")
+
+	tests := filepath.Join(t.TempDir(), "mmapq.test")
+	require.NoError(t, daemon.BuildTest(t.Context(), tests, "mmapq", "-tags", "mutants"))
+	_, err = mutants[len(mutants)-1].failsItsTest(t.Context(), tests)
+	require.NoError(t, err)
+	_, err = mutant{name: "none", test: "TestFrameBytes"}.failsItsTest(t.Context(), tests)
+	require.ErrorContains(t, err, "was not caught")
 }
 
 func TestFailureOutputRunsAgain(t *testing.T) {
@@ -134,4 +138,18 @@ func TestChurnModel(t *testing.T) {
 	}
 	require.Len(t, s.outcomes(churnOp{path: "/mpub", n: 3}), 5)
 	require.Len(t, s.outcomes(churnOp{path: "/topic/create"}), 2)
+}
+
+// TestPowerCut is the short form of make powercut.
+func TestPowerCut(t *testing.T) {
+	if err := mountable(t.Context(), t.TempDir()); err != nil {
+		t.Skip("no image can be mounted here: ", err)
+	}
+	for _, policy := range []string{"always", "interval"} {
+		var out strings.Builder
+		o := options{nsqd: build(t), rounds: 2, seed: 1, deferred: true, policy: policy, dir: t.TempDir(), out: &out}
+		require.NoError(t, powerCuts(t.Context(), o))
+		require.Contains(t, out.String(), "PASS 2 power cuts")
+		require.NotContains(t, out.String(), " 0 messages acknowledged")
+	}
 }

@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&o.sigterm, "sigterm", 0, "percent of the rounds that end with SIGTERM instead of SIGKILL")
 	flag.IntVar(&o.aimed, "aimed", 0, "percent of the rounds that are killed at a named point of the daemon, which is built for that")
 	flag.IntVar(&o.stopped, "stopped", 0, "percent of the rounds in which the daemon is held by SIGSTOP for a while, or killed then")
+	flag.StringVar(&o.policy, "powercut", "", "cut the power -n times instead of killing, under this sync policy: always or interval. Needs root")
 	flag.BoolVar(&o.verify, "verify", false, "run nsqd --verify on what each round leaves: it must find no damage")
 	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
 	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
@@ -91,7 +92,7 @@ func run(ctx context.Context, o options, race, mutated bool) (err error) {
 		if err != nil {
 			return err
 		}
-		return catchMutants(ctx, o, dir, mutants)
+		return catchMutants(ctx, o, dir)
 	}
 	if o.nsqd == "" {
 		if o.nsqd, err = build("nsqd"); err != nil {
@@ -106,6 +107,9 @@ func run(ctx context.Context, o options, race, mutated bool) (err error) {
 		if o.aimAt, err = build("nsqd-crashpoints", "crashpoints"); err != nil {
 			return err
 		}
+	}
+	if o.policy != "" {
+		return powerCuts(ctx, o)
 	}
 	return crash(ctx, o)
 }

@@ -14,10 +14,11 @@ import (
 )
 
 // mutant is a fault that a build with the tag mutants can be told to have (NSQLOOP_MUTANT), and the rig that must find it: the classes of the
-// ledger that a run of kills must show, or a test of mmapq that must fail.
+// ledger that a run of kills must show, a loss at a power cut, or a test of mmapq that must fail.
 type mutant struct {
 	name  string
 	finds []ledger.Class
+	cut   string // the sync policy under which power cuts must lose something
 	test  string
 }
 
@@ -28,6 +29,7 @@ var mutants = []mutant{
 	{name: "forget-finish", finds: []ledger.Class{ledger.ClassFinishedAgain}},
 	{name: "forget-delay", finds: []ledger.Class{ledger.ClassDelayForgotten}},
 	{name: "reset-due", finds: []ledger.Class{ledger.ClassEarly}},
+	{name: "ack-before-sync", cut: "always"},
 	{name: "skip-manifest-sync", test: "TestPowerCutAtEveryOperation"},
 	{name: "skip-dir-sync", test: "TestPowerCutAtEveryOperation"},
 	{name: "retry-sync", test: "TestFaults/sync_of_a_segment,_for_ever_false,_policy_1"},
@@ -41,8 +43,8 @@ const (
 	mutantDrain = 2 // kills between drains: a mutant is caught at the first drain that misses something
 )
 
-// catchMutants shows each mutant of the list to its rig, after a control run of the same binaries without one, which no rig may blame.
-func catchMutants(ctx context.Context, o options, dir string, list []mutant) error {
+// catchMutants shows each mutant to its rig, after a control run of the same binaries without one, which no rig may blame.
+func catchMutants(ctx context.Context, o options, dir string) error {
 	o.drain, o.deferred = mutantDrain, true
 	o.rounds = max(o.rounds, 2*mutantDrain)
 	tests := filepath.Join(dir, "mmapq.test")
@@ -55,14 +57,20 @@ func catchMutants(ctx context.Context, o options, dir string, list []mutant) err
 		return fmt.Errorf("control run without a mutant: %w", err)
 	}
 	var failures []error
-	for _, m := range list {
+	for _, m := range mutants {
 		began := time.Now()
 		var found string
 		var err error
-		if m.test == "" {
-			found, err = o.catch(ctx, m)
-		} else {
+		switch {
+		case m.test != "":
 			found, err = m.failsItsTest(ctx, tests)
+		case m.cut != "" && mountable(ctx, dir) != nil:
+			fmt.Fprintf(o.out, "SKIPPED %s: no image can be mounted here: %v\n", m.name, mountable(ctx, dir))
+			continue
+		case m.cut != "":
+			found, err = o.catchByCuts(ctx, m)
+		default:
+			found, err = o.catch(ctx, m)
 		}
 		if err != nil {
 			failures = append(failures, err)
@@ -97,6 +105,19 @@ func (o options) catch(ctx context.Context, m mutant) (found string, err error) 
 		}
 	}
 	return "", fmt.Errorf("%s: the rig found something else: %w", m.name, err)
+}
+
+// catchByCuts cuts the power of a daemon that has the fault until something is lost.
+func (o options) catchByCuts(ctx context.Context, m mutant) (found string, err error) {
+	o.env, o.policy = []string{mutantVar + "=" + m.name}, m.cut
+	err = powerCuts(ctx, o)
+	if err == nil {
+		return "", fmt.Errorf("%s was not caught in %d power cuts; again with -seed %d", m.name, o.rounds, o.seed)
+	}
+	if !isFault(err) || !strings.Contains(err.Error(), " lost-") {
+		return "", fmt.Errorf("%s: %w", m.name, err)
+	}
+	return "lost at a power cut", nil
 }
 
 // failsItsTest runs the mutant's test without and with the fault.

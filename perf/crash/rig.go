@@ -26,6 +26,7 @@ type options struct {
 	aimed    int           // percent of the rounds
 	aimAt    string        // binary with crash points, for these
 	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
+	policy   string        // of syncing, for power cuts
 	verify   bool          // run nsqd --verify after each kill
 	restart  time.Duration // a start that takes longer breaks a promise; 0 for any
 	allow    []ledger.Class
@@ -156,6 +157,11 @@ func newRig(o options) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newRigOn(o, dataPath), nil
+}
+
+// newRigOn keeps its data in a directory that exists.
+func newRigOn(o options, dataPath string) *rig {
 	r := &rig{options: o, dataPath: dataPath, web: newWeb(), hits: aims{}}
 	r.stewards = newStewards(r)
 	for i := range channelCount {
@@ -166,7 +172,7 @@ func newRig(o options) (*rig, error) {
 		Producers: publishers + consumers, // consumers publish their barriers
 		Channels:  r.channels,
 	})
-	return r, nil
+	return r
 }
 
 // random is the source of choices of one part of one round: the same for the same seed, whatever the others do.

@@ -65,6 +65,9 @@ func ticks(d time.Duration) uint32 { return uint32(d / tick) }
 // now never returns 0.
 func (l *Ledger) now() uint32 { return ticks(time.Since(l.start)) + 1 }
 
+// Elapsed is the time since the run began, the clock of every Offender.
+func (l *Ledger) Elapsed() time.Duration { return time.Since(l.start) }
+
 func (l *Ledger) since(t uint32) time.Duration { return time.Duration(t-1) * tick }
 
 // producer is what is known about the messages of one producer.
