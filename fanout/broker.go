@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -107,7 +108,7 @@ func Open(disk mmapq.Disk, storeOpts mmapq.Options, opts Options) (*Broker, erro
 	b.st = st
 	b.clock = newDueClock()
 	b.recl = newReclaimer(b)
-	if err := b.restore(); err != nil {
+	if err := st.Contain(b.restore); err != nil {
 		st.Abandon()
 		return nil, err
 	}
@@ -130,8 +131,12 @@ func (b *Broker) each(mask uint64, f func(LoopSink)) {
 
 func (b *Broker) settled(loops uint64) { b.each(loops, LoopSink.AcksSettled) }
 
-// Health is nil when publishing works; else its text is what /ping shows behind "NOK - ".
-func (b *Broker) Health() error { return b.st.Failed() }
+// Health is nil when publishing works; else its text is what /ping shows behind "NOK - ". A failure lasts for the life of the process, a full
+// disk until there is space.
+func (b *Broker) Health() error { return cmp.Or(b.st.Failed(), b.st.Full()) }
+
+// WithSpare runs f, which writes a small file beside the log; on a full disk it gets room from the reserve.
+func (b *Broker) WithSpare(f func() error) error { return b.st.WithSpare(f) }
 
 // Recovered tells what the start found.
 func (b *Broker) Recovered() mmapq.Recovery { return b.st.Recovered() }

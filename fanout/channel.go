@@ -140,19 +140,26 @@ func (ch *Channel) SetPaused(paused bool) error {
 
 // Empty drops everything the channel holds: what is not claimed yet, in flight, deferred or put back. Leases learn of it by the epoch.
 func (ch *Channel) Empty() error {
-	ch.mu.Lock()
-	if ch.gone.Load() {
-		ch.mu.Unlock()
+	if !ch.dropAll() {
 		return ErrExiting
 	}
-	ch.drop()
-	ch.mu.Unlock()
 	for _, s := range ch.states {
 		s.MarkDirty()
 	}
 	ch.changed()
 	ch.t.b.recl.kick(ch.t)
 	return nil
+}
+
+// dropAll is false when the channel is gone.
+func (ch *Channel) dropAll() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock() // also when the channel's place in the table cannot be written
+	if ch.gone.Load() {
+		return false
+	}
+	ch.drop()
+	return true
 }
 
 // drop is the part of Empty that happens at once. Caller holds mu.

@@ -2,8 +2,11 @@ package fanout
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -153,4 +156,23 @@ func TestFullDiskAndDeletionOfTopic(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A page of a channel's state that cannot be read any more ends publishing, not the process: the reclaimer meets it.
+func TestFailingStateEndsPublishing(t *testing.T) {
+	dir := t.TempDir()
+	r := openRig(t, mmapq.NewRealDisk(dir), mmapq.Options{}, Options{})
+	defer r.Abandon()
+	c := r.sub(t, "t", "c", 100, ConsumerOptions{})
+	r.pub(t, "t", "a")
+	require.Len(t, c.takeAll(t), 1)
+	states, err := filepath.Glob(filepath.Join(dir, "*.0.state"))
+	require.NoError(t, err)
+	require.Len(t, states, 1)
+	require.NoError(t, os.Truncate(states[0], 0))
+	r.recl.kick(c.Channel().Topic())
+	require.Eventually(t, func() bool { return r.Health() != nil }, 10*time.Second, time.Millisecond)
+	require.ErrorContains(t, r.Health(), "mapped memory failed")
+	require.True(t, c.Channel().mu.TryLock(), "no lock is left behind")
+	c.Channel().mu.Unlock()
 }

@@ -80,12 +80,13 @@ func (r *reclaimer) run() {
 			r.burials()
 			return
 		case <-tick.C:
-			r.ephemeral()
-			r.compactAll()
+			r.contained(r.ephemeral)
+			r.contained(r.compactAll)
 			r.b.st.TrimPool()
 			if err := r.b.st.TurnDelays(Now()); err != nil {
 				r.b.opts.Warn("%v", err)
 			}
+			r.b.st.CheckSpace()
 		case <-r.bell:
 			pause.Reset(reclaimPause)
 			select {
@@ -101,12 +102,23 @@ func (r *reclaimer) run() {
 		r.mu.Unlock()
 		for _, t := range list {
 			t.queued.Store(false)
-			r.pass(t)
+			r.contained(func() { r.pass(t) })
 		}
 		r.burials()
 		if err := r.b.st.Compact(); err != nil {
 			r.b.opts.Warn("%v", err)
 		}
+	}
+}
+
+// contained runs f; what goes wrong with mapped memory ends publishing, not the process.
+func (r *reclaimer) contained(f func()) {
+	err := r.b.st.Contain(func() error {
+		f()
+		return nil
+	})
+	if err != nil {
+		r.b.opts.Warn("RECLAIM: %v", err)
 	}
 }
 
@@ -117,17 +129,21 @@ func (r *reclaimer) ephemeral() {
 			if !ch.memory {
 				continue
 			}
-			ch.mu.Lock()
-			if ch.ready.Load() == 0 { // else a claim is about to do it
-				ch.overflow(t.visible(streamMain), r.b.opts.MemQueueSize)
-			}
-			over := len(ch.skips) > 0
-			ch.mu.Unlock()
-			if over {
+			if ch.overflowIdle() {
 				r.kick(t)
 			}
 		}
 	}
+}
+
+// overflowIdle tells whether anything is dropped.
+func (ch *Channel) overflowIdle() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.ready.Load() == 0 { // else a claim is about to do it
+		ch.overflow(ch.t.visible(streamMain), ch.t.b.opts.MemQueueSize)
+	}
+	return len(ch.skips) > 0
 }
 
 // pass moves the floors of t's channels and frees the segments that none of them needs.
@@ -150,14 +166,7 @@ func (r *reclaimer) pass(t *Topic) {
 // raiseFloor moves the floor of stream s over everything finished.
 func (ch *Channel) raiseFloor(s mmapq.Stream) {
 	l := ch.t.logs[s]
-	ch.mu.Lock()
-	// Over what Empty of the topic dropped: a channel that nobody consumes does not come by.
-	if at, _ := l.Next(ch.cursor[s], ch.t.visible(s)); at > ch.cursor[s] && !ch.gone.Load() {
-		ch.cursor[s] = at
-		ch.slot.SetCursor(s, at)
-	}
-	floor, cursor, epoch := ch.floor[s], ch.cursor[s], ch.epoch.Load()
-	ch.mu.Unlock()
+	floor, cursor, epoch := ch.overDropped(s)
 	for floor < cursor {
 		at, end := l.Next(floor, cursor)
 		if at >= cursor {
@@ -186,6 +195,18 @@ func (ch *Channel) raiseFloor(s mmapq.Stream) {
 	}
 }
 
+// overDropped moves the cursor over what Empty of the topic dropped (a channel that nobody consumes does not come by) and returns where the
+// channel stands.
+func (ch *Channel) overDropped(s mmapq.Stream) (floor, cursor mmapq.Pos, epoch uint64) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if at, _ := ch.t.logs[s].Next(ch.cursor[s], ch.t.visible(s)); at > ch.cursor[s] && !ch.gone.Load() {
+		ch.cursor[s] = at
+		ch.slot.SetCursor(s, at)
+	}
+	return ch.floor[s], ch.cursor[s], ch.epoch.Load()
+}
+
 // burials gives back what deleted topics and channels used, as soon as nothing refers to it.
 func (r *reclaimer) burials() {
 	r.mu.Lock()
@@ -201,7 +222,8 @@ func (r *reclaimer) burials() {
 			laterC = append(laterC, ch)
 			continue
 		}
-		if err := r.b.st.DropChannel(ch.slot, ch.states, ch.memory); err != nil {
+		drop := func() error { return r.b.st.DropChannel(ch.slot, ch.states, ch.memory) }
+		if err := r.b.st.Contain(drop); err != nil {
 			r.b.opts.Warn("CHANNEL(%s): %v", ch.name, err)
 		}
 	}

@@ -30,7 +30,7 @@ func (b *Broker) restore() error {
 		if hold := t.meta.Paused || len(restored) == 0; hold != t.meta.Held {
 			// Held with channels: the kill fell between a channel's record and that of the topic. Open without one: between the end of the last channel
 			// and the record of what that makes of the topic, or the channels were ephemeral; nothing that was visible then has a reader now.
-			if err := t.setMode(t.meta.Paused, len(restored), t.save); err != nil {
+			if err := t.setMode(t.meta.Paused, len(restored), t.saveIfRoom); err != nil {
 				return err
 			}
 		}
@@ -41,6 +41,16 @@ func (b *Broker) restore() error {
 	}
 	b.st.FinishRecovery()
 	return nil
+}
+
+// saveIfRoom is save at a start, which a full disk does not stop: the next start comes to the same conclusion.
+func (t *Topic) saveIfRoom(meta mmapq.TopicMeta) error {
+	err := t.save(meta)
+	if mmapq.IsFull(err) {
+		t.b.opts.Warn("TOPIC(%s): %v", t.name, err)
+		return nil
+	}
+	return err
 }
 
 // restoreUnfinished puts every claimed and unfinished message back: those of the main log were delivered before (attempts go on counting),

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"runtime/debug"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -126,6 +127,7 @@ func (s *Server) dispatch(ctx *fasthttp.RequestCtx, bodyAhead bool) (answered bo
 // run calls the handler of a route.
 func (s *Server) run(rt *route, r *request, raw []byte, start time.Time, bodyAhead bool) (answered bool) {
 	defer s.recoverPanic(r, raw, start)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a failing page of the log is a panic too, not the end of the process
 	var answer reply
 	if bodyAhead && rt.wantsBody {
 		if rt.before == nil {

@@ -104,6 +104,7 @@ func (p *slowPool) wait() { p.wg.Wait() }
 
 func (p *slowPool) work() {
 	defer p.wg.Done()
+	debug.SetPanicOnFault(true) // for the goroutine's life; publish recovers
 	for {
 		p.mu.Lock()
 		if len(p.queue) == 0 {

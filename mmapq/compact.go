@@ -145,7 +145,7 @@ func (l *Log) compact(c compaction) (done bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			done, err = false, writeError(r)
+			done, err = false, faultError(r)
 		}
 	}()
 	first, last := c.parts[0].s, c.parts[len(c.parts)-1].s

@@ -31,6 +31,11 @@ type Disk interface {
 	List() ([]string, error)
 	// SyncDir makes creations, renames and removals durable.
 	SyncDir() error
+	// Space returns the size of the whole file system in bytes, 0 when it has no bound.
+	Space() (int64, error)
+	// Allocate makes the named file n bytes long with allocated blocks, creating, growing or shrinking it. A file that could not grow keeps its
+	// size. The error is errors.ErrUnsupported where blocks cannot be allocated ahead.
+	Allocate(name string, n int64) error
 	// Anonymous returns memory that no file stands behind, for ephemeral topics.
 	Anonymous(size int) (*Mapping, error)
 }
@@ -40,6 +45,8 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	Size() (int64, error)
+	// Reserve allocates blocks for the first n bytes and leaves the size as it is: writes there need no space any more.
+	Reserve(n int64) error
 	Sync() error
 	Close() error
 }

@@ -153,8 +153,10 @@ func (f *heapFile) WriteAt(p []byte, off int64) (int, error) {
 	return copy(f.buf[off:], p), nil
 }
 
-func (f *heapFile) Sync() error  { return nil }
-func (f *heapFile) Close() error { return nil }
+// Reserve implements File.
+func (f *heapFile) Reserve(int64) error { return nil }
+func (f *heapFile) Sync() error         { return nil }
+func (f *heapFile) Close() error        { return nil }
 
 // Remove implements Disk.
 func (d *HeapDisk) Remove(name string) error {
@@ -194,6 +196,19 @@ func (d *HeapDisk) List() ([]string, error) {
 
 // SyncDir implements Disk.
 func (d *HeapDisk) SyncDir() error { return nil }
+
+// Space implements Disk.
+func (d *HeapDisk) Space() (int64, error) { return 0, nil }
+
+// Allocate implements Disk. Blocks without content need no memory here.
+func (d *HeapDisk) Allocate(name string, _ int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.files[name] == nil {
+		d.files[name] = &heapFile{}
+	}
+	return nil
+}
 
 // Anonymous implements Disk.
 func (d *HeapDisk) Anonymous(size int) (*Mapping, error) {

@@ -26,6 +26,9 @@ const (
 	manifestHeader = 32
 	recordHeader   = 9
 	recordMax      = 4096
+
+	// Blocks are allocated ahead, so that on a full disk what frees space can be recorded also when the spare is gone.
+	manifestAhead = 256 << 10
 )
 
 var manifestMagic = [8]byte{'N', 'S', 'Q', 'L', 'O', 'O', 'P', 'M'}
@@ -86,7 +89,7 @@ func decodeRecord(p []byte) (record, bool) {
 // manifest is the open file. Its mutex mu orders records; holders of Log.mu or of broker locks may take it, never the other way round. Loops
 // append records, so mu is not held during a sync; syncing orders those and rewrites, and is taken before mu.
 type manifest struct {
-	disk    Disk
+	disk    *spare
 	syncing sync.Mutex
 
 	mu     sync.Mutex
@@ -94,6 +97,7 @@ type manifest struct {
 	salt   uint64
 	number uint64 // of the next record
 	off    int64
+	ahead  int64 // bytes from the start for which blocks are allocated
 	live   int64 // size after the last rewrite
 	dirty  bool
 	buf    []byte
@@ -131,6 +135,7 @@ func (m *manifest) append(recs ...record) error {
 		}
 		m.buf = frameRecord(m.buf, m.salt, m.number+uint64(i), r)
 	}
+	m.reserve()
 	AtPoint(PointManifest)
 	if _, err := m.f.WriteAt(m.buf, m.off); err != nil {
 		// What a short write left behind is overwritten by the next append, which starts at the same offset.
@@ -144,6 +149,16 @@ func (m *manifest) append(recs ...record) error {
 		m.model.apply(r)
 	}
 	return nil
+}
+
+// reserve keeps blocks allocated for what is appended next. That it fails matters only when an append does. Caller holds mu.
+func (m *manifest) reserve() {
+	if m.off+int64(len(m.buf))+manifestAhead/2 <= m.ahead {
+		return
+	}
+	if to := m.off + int64(len(m.buf)) + manifestAhead; m.f.Reserve(to) == nil {
+		m.ahead = to
+	}
 }
 
 // overgrown tells whether most of the file is history.
@@ -234,7 +249,7 @@ func (m *manifest) rewrite() error {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	old := m.f
-	m.f, m.salt, m.number, m.off, m.live, m.dirty = f, salt, uint64(len(recs)), int64(len(buf)), int64(len(buf)), false
+	m.f, m.salt, m.number, m.off, m.ahead, m.live, m.dirty = f, salt, uint64(len(recs)), int64(len(buf)), 0, int64(len(buf)), false
 	if old != nil {
 		err = old.Close()
 	}
@@ -246,12 +261,35 @@ func (m *manifest) rewrite() error {
 	return err
 }
 
-// replace writes buf to a temporary file, makes it durable and gives it the manifest's name.
+// resume goes on with the file as it was found: on a full disk a start cannot write it anew. What stands behind the last valid record is
+// overwritten with zeros first, which needs no space, so that nothing of it passes for a record later.
+func (m *manifest) resume(found manifestFound) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, err := m.disk.OpenFile(ManifestName, false)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	zeros := make([]byte, 64<<10)
+	for off, end := found.end, found.end+found.torn; off < end && err == nil; off += int64(len(zeros)) {
+		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), end-off)], off)
+	}
+	if err == nil && found.torn > 0 {
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("manifest: %w", errors.Join(err, f.Close()))
+	}
+	m.f, m.salt, m.number, m.off, m.live, m.dirty = f, found.salt, found.next, found.end, found.end, true
+	return nil
+}
+
+// replace writes buf to a temporary file, makes it durable and gives it the manifest's name. It takes nothing from the spare.
 func (m *manifest) replace(buf []byte) (File, error) {
 	if err := m.disk.Remove(manifestTemp); err != nil && !isNotExist(err) {
 		return nil, err
 	}
-	f, err := m.disk.OpenFile(manifestTemp, true)
+	f, err := m.disk.Disk.OpenFile(manifestTemp, true)
 	if err != nil {
 		return nil, err
 	}
@@ -264,9 +302,13 @@ func (m *manifest) replace(buf []byte) (File, error) {
 	}
 	AtPoint(PointRewritten)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		err = errors.Join(err, f.Close())
+		if gone := m.disk.Remove(manifestTemp); gone != nil && !isNotExist(gone) {
+			err = errors.Join(err, gone)
+		}
+		return nil, err
 	}
-	return f, nil
+	return &spareFile{f, m.disk}, nil
 }
 
 // manifestHead is the header of a manifest.

@@ -15,6 +15,10 @@ type manifestFound struct {
 	recs []record
 	torn int64 // bytes behind the last valid record
 	lost int64 // bytes in front of it that are no valid record: damage, not a torn tail
+
+	salt uint64
+	next uint64 // number of the record that would follow
+	end  int64  // where it would stand
 }
 
 // readManifest reads the whole file.
@@ -61,6 +65,7 @@ func parseManifest(buf []byte) (found manifestFound, err error) {
 		p, number = p[n:], number+1
 	}
 	found.torn = int64(len(p))
+	found.salt, found.next, found.end = salt, number, int64(len(buf)-len(p))
 	return found, nil
 }
 

@@ -82,6 +82,21 @@ func (p *pool) put(s *slot, limit int) bool {
 	return true
 }
 
+// any takes out some slot, the coldest of its size; nil when there is none.
+func (p *pool) any() *slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for size, list := range p.bySize {
+		if len(list) > 0 {
+			p.bySize[size] = list[1:]
+			p.bytes -= size
+			p.least = min(p.least, p.bytes)
+			return list[0]
+		}
+	}
+	return nil
+}
+
 func (p *pool) newID() uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,7 +161,7 @@ func (p *preparer) serve(l *Log, refuse error) {
 	l.mu.Lock()
 	body, class, seq := l.askBody, l.class, l.nextSeq
 	byWrite := !l.memory && l.fills.large(p.st.large, body)
-	have := l.next != nil && l.next.takes(body)
+	have, small := l.next != nil && l.next.takes(body), l.next != nil
 	if !have {
 		l.nextSeq++
 	}
@@ -154,7 +169,15 @@ func (p *preparer) serve(l *Log, refuse error) {
 	var s, old *Segment
 	err := refuse
 	if err == nil && !have {
-		s, err = p.st.newSegment(l, seq, class, body, byWrite)
+		fetch := func(body int) error {
+			return p.st.Contain(func() (err error) {
+				s, err = p.st.newSegment(l, seq, class, body, byWrite)
+				return err
+			})
+		}
+		if err = fetch(body); err != nil && !small && p.st.segmentSize(class, body) > p.st.segmentSize(class, 0) {
+			_ = fetch(0) // the error of the large one is told
+		}
 	}
 	l.mu.Lock()
 	if s != nil {
@@ -192,14 +215,13 @@ func (st *Store) segmentSize(class, body int) int {
 // newSegment takes a warm slot or makes one, records whose it is, and leaves it ready to be activated by a store into its header. byWrite says
 // how it will be filled (writeout.go).
 func (st *Store) newSegment(l *Log, seq uint64, class, body int, byWrite bool) (*Segment, error) {
-	size := st.segmentSize(class, body)
 	var salt [8]byte
 	if _, err := rand.Read(salt[:]); err != nil {
 		return nil, err
 	}
 	s := &Segment{stream: l.stream, seq: seq, salt: binary.LittleEndian.Uint64(salt[:]), tail: headerSize}
 	if l.memory {
-		m, err := st.disk.Anonymous(size)
+		m, err := st.disk.Anonymous(st.segmentSize(class, body))
 		if err != nil {
 			return nil, err
 		}
@@ -207,17 +229,11 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int, byWrite bool) (
 		s.mem = m.Mem
 		return s, nil
 	}
-	sl := st.pool.take(size)
-	fresh := sl == nil
-	if fresh {
-		id := st.pool.newID()
-		m, err := st.disk.CreateMapped(slotName(id), size)
-		if err != nil {
-			return nil, err
-		}
-		sl = &slot{id: id, m: m}
-		st.newFiles.Store(true)
+	sl, fresh, err := st.takeSlot(class, body)
+	if err != nil {
+		return nil, err
 	}
+	size := len(sl.m.Mem)
 	if err := sl.ready(fresh, byWrite); err != nil {
 		st.dropSlot(sl)
 		return nil, err
@@ -233,6 +249,52 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int, byWrite bool) (
 	}
 	s.slot, s.mem = sl, sl.m.Mem
 	return s, nil
+}
+
+// takeSlot takes a slot from the pool or makes one. On a full disk it settles for a smaller one, then gives up what the pool holds in other
+// sizes.
+func (st *Store) takeSlot(class, body int) (sl *slot, fresh bool, err error) {
+	if err := st.makeRoom(); err != nil {
+		return nil, false, st.refused(err, st.segmentSize(0, body))
+	}
+	for {
+		size := st.segmentSize(class, body)
+		if sl = st.pool.take(size); sl == nil {
+			fresh = true
+			sl, err = st.makeSlot(size)
+		}
+		switch {
+		case err == nil:
+			if p := st.full.Load(); p != nil && int64(size) >= p.need && st.full.CompareAndSwap(p, nil) {
+				st.warn("there is space on the disk again")
+			}
+			return sl, fresh, nil
+		case !isFull(err):
+			return nil, false, err
+		case class > 0:
+			class--
+		case !st.dropPooled():
+			return nil, false, st.refused(err, size)
+		}
+	}
+}
+
+func (st *Store) makeSlot(size int) (*slot, error) {
+	id := st.pool.newID()
+	m, err := st.disk.CreateMapped(slotName(id), size)
+	if err != nil {
+		return nil, err
+	}
+	st.newFiles.Store(true)
+	return &slot{id: id, m: m}, nil
+}
+
+// refused remembers that there is no room, when that is what err says.
+func (st *Store) refused(err error, need int) error {
+	if isFull(err) {
+		st.full.Store(&noRoom{err, int64(need)})
+	}
+	return err
 }
 
 // TrimPool gives the disk back what the pool did not need for trimEvery. Called about once a second by the reclaimer.
@@ -381,16 +443,23 @@ func (l *Log) Drop(from, to Pos) error {
 // Close refuses further appends. The segments stay readable until Remove. The open one is sealed, so that a start after a clean stop needs not
 // scan it.
 func (l *Log) Close() {
-	l.mu.Lock()
-	l.closed = true
-	if s := l.open; s != nil && s.count > 0 && len(l.pending) == 0 && !s.sealed.Load() && !s.hasDead.Load() {
-		s.seal()
+	if err := l.st.Contain(l.closeOpen); err != nil {
+		l.st.warn("TOPIC(%s): the last segment is not sealed: %v", l.name, err)
 	}
-	l.ready.Broadcast()
-	l.mu.Unlock()
 	if l.memory {
 		l.st.man.floor(l.top() + 1) // a topic of the same name that follows goes on behind it
 	}
+}
+
+func (l *Log) closeOpen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.ready.Broadcast()
+	if s := l.open; s != nil && s.count > 0 && len(l.pending) == 0 && !s.sealed.Load() && !s.hasDead.Load() {
+		s.seal()
+	}
+	return nil
 }
 
 // Remove frees all segments of a closed log. It returns false, to be called again later, while a pin or a reservation is left.

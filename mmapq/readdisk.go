@@ -60,6 +60,9 @@ func (d ReadOnlyDisk) MapWindow(string, int64, int, int) (*Mapping, error) { ret
 // GrowWindow implements Disk.
 func (d ReadOnlyDisk) GrowWindow(string, int64, int, int) error { return errReadOnly }
 
+// Allocate implements Disk.
+func (d ReadOnlyDisk) Allocate(string, int64) error { return errReadOnly }
+
 // Punch implements Disk.
 func (d ReadOnlyDisk) Punch(string, int64, int) error { return errReadOnly }
 

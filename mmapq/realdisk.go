@@ -179,6 +179,49 @@ func (f realFile) Size() (int64, error) {
 	return st.Size(), nil
 }
 
+// Reserve implements File.
+func (f realFile) Reserve(n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return os.NewSyscallError("fallocate", err)
+	}
+}
+
+// Space implements Disk.
+func (d *RealDisk) Space() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: d.dir, Err: err}
+	}
+	return int64(st.Blocks) * st.Bsize, nil
+}
+
+// Allocate implements Disk.
+func (d *RealDisk) Allocate(name string, n int64) (err error) {
+	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if n < st.Size() {
+		return f.Truncate(n)
+	}
+	if n == 0 {
+		return nil
+	}
+	if err = allocate(f, 0, n); err != nil {
+		return errors.Join(err, f.Truncate(st.Size())) // some file systems keep what they found
+	}
+	return nil
+}
+
 // Remove implements Disk.
 func (d *RealDisk) Remove(name string) error { return os.Remove(d.path(name)) }
 

@@ -333,14 +333,33 @@ func (st *Store) freeUnused(unused []segmentMeta) error {
 	for _, u := range unused {
 		recs = append(recs, record{kind: recSegmentFree, slot: u.slot})
 	}
+	err := st.recordUnused(recs)
+	if isFull(err) { // orphans need no record, and give room
+		if err = st.removeOrphans(); err == nil {
+			err = st.recordUnused(recs)
+		}
+	}
+	if isFull(err) {
+		st.warn("%d segments that nobody needs stay until a start with space: %v", len(recs), err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return st.removeOrphans()
+}
+
+func (st *Store) recordUnused(recs []record) error {
 	if len(recs) > 0 {
 		if err := st.man.append(recs...); err != nil {
 			return err
 		}
 	}
-	if err := st.syncManifest(); err != nil {
-		return err
-	}
+	return st.syncManifest()
+}
+
+// removeOrphans removes the segment and state files that nothing refers to.
+func (st *Store) removeOrphans() error {
 	names, err := st.disk.List()
 	if err != nil {
 		return err

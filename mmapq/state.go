@@ -3,6 +3,7 @@ package mmapq
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 )
 
@@ -34,6 +35,15 @@ type stateWindow struct {
 	m     *Mapping
 	alloc atomic.Int32           // bytes of m whose blocks exist; grows under the channel's mutex
 	tail  atomic.Pointer[[]byte] // heap words for what lies behind alloc, once the disk gave no room
+	saved bool                   // the file holds words although alloc is 0: a start found no room to map them for writing
+}
+
+// used is how many bytes of the window may hold states.
+func (w *stateWindow) used() int {
+	if w.tail.Load() != nil {
+		return stateBytes
+	}
+	return int(w.alloc.Load())
 }
 
 // mem returns the memory that holds byte o of the window, nil where there is none.
@@ -241,17 +251,17 @@ func (s *State) Highest(from, to Pos) Pos {
 		w := s.window(i >> stateShift)
 		o := int(i&(stateMessages-1)) * 2
 		switch {
-		case w == nil || o >= int(w.alloc.Load()):
+		case w == nil || o >= w.used():
 			// Nothing here: go to the end of what may exist below.
 			back := Pos(i & (stateMessages - 1))
 			if w != nil {
-				back -= Pos(w.alloc.Load() / 2)
+				back -= Pos(w.used() / 2)
 			}
 			if p-from <= back+1 {
 				return from
 			}
 			p -= back + 1
-		case o&7 == 6 && p-from >= 4 && loadWord(w.m.Mem, o&^7) == 0:
+		case o&7 == 6 && p-from >= 4 && loadWord(w.mem(o), o&^7) == 0:
 			p -= 4
 		case s.Get(p-1) != 0:
 			return p
@@ -366,14 +376,34 @@ func (s *State) load(l *Log, from, to, ext Pos) (Pos, error) {
 		w := uint64(at-s.base) >> stateShift
 		// What is touched must be allocated: a store into a hole of a full disk is a signal. Windows are allocated from their start on.
 		alloc := int(min(stateMessages, ext-Pos(w<<stateShift))) * 2
+		win := &stateWindow{}
 		m, err := s.st.disk.MapWindow(s.name, int64(w)*stateBytes, stateBytes, alloc)
+		if isFull(err) {
+			m, alloc, err = &Mapping{}, 0, s.loadToHeap(win, w, alloc, err)
+		}
 		if err != nil {
 			return from, err
 		}
-		win := &stateWindow{m: m}
+		win.m = m
 		win.alloc.Store(int32(alloc))
 		s.putWindow(w, win)
 		at = s.base + Pos((w+1)<<stateShift)
 	}
 	return max(from, to), nil
+}
+
+// loadToHeap reads window w where a full disk has no room to fill the holes of the file: the words are as they were, what changes from now on
+// is not kept.
+func (s *State) loadToHeap(win *stateWindow, w uint64, n int, why error) (err error) {
+	f, err := s.st.disk.OpenFile(s.name, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	s.toHeap(win, why)
+	win.saved = true
+	if _, err := f.ReadAt((*win.tail.Load())[:n], int64(w)*stateBytes); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }

@@ -52,7 +52,7 @@ func (s *State) giveBack(index uint64, w *stateWindow) error {
 	if err := w.m.Unmap(); err != nil {
 		return err
 	}
-	if s.name == "" || w.alloc.Load() == 0 {
+	if s.name == "" || w.alloc.Load() == 0 && !w.saved {
 		return nil
 	}
 	AtPoint(PointPunch)

@@ -19,6 +19,7 @@ type Options struct {
 	SyncEvery   int64              // N > 1: also after N publishes; 0: by time only
 	SegmentMax  int                // largest segment, unless a body needs more; 16 MiB
 	PoolBytes   int                // freed segments kept for reuse; 1 GiB
+	DiskReserve int64              // bytes kept for channel state on a full disk (see spare), less on a small one; 64 MiB; negative: none
 	Settled     func(loops uint64) // called after syncs with the bits of loops that asked (Log.AwaitLoop); must not block
 	Warn        func(format string, args ...any)
 }
@@ -26,7 +27,8 @@ type Options struct {
 // Store is one data directory.
 type Store struct {
 	opts    Options
-	disk    Disk
+	disk    Disk // the spare
+	spare   *spare
 	man     *manifest
 	table   *table
 	delays  *delayFiles
@@ -39,6 +41,7 @@ type Store struct {
 	foundDelays map[uint64][]Delay // by channel; dropped by FinishRecovery
 	damaged     atomic.Int64       // Recovery.Damaged
 
+	full     atomic.Pointer[noRoom]
 	newFiles atomic.Bool // a file was created since the last directory sync
 	failure  atomic.Pointer[error]
 	reclaim  sync.Mutex // held while windows are unmapped, and by the syncer while it syncs them
@@ -69,8 +72,11 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	if opts.PoolBytes <= 0 {
 		opts.PoolBytes = 1 << 30
 	}
+	if opts.DiskReserve == 0 {
+		opts.DiskReserve = spareDefault
+	}
 	st := newStore(disk, opts)
-	if err := st.load(); err != nil {
+	if err := contain(st.load); err != nil {
 		return nil, err
 	}
 	st.wg.Add(2)
@@ -81,17 +87,21 @@ func Open(disk Disk, opts Options) (*Store, error) {
 
 // newStore is a store that has read nothing and does nothing yet.
 func newStore(disk Disk, opts Options) *Store {
-	st := &Store{opts: opts, disk: disk, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
+	reserve := &spare{Disk: disk}
+	st := &Store{opts: opts, disk: reserve, spare: reserve, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
 	st.table = &table{st: st}
 	st.delays = &delayFiles{st: st}
 	st.pool.bySize = map[int][]*slot{}
 	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
 	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
-	st.man = &manifest{disk: disk, model: newModel()}
+	st.man = &manifest{disk: reserve, model: newModel()}
 	return st
 }
 
 func (st *Store) load() error {
+	if err := st.spare.open(st.opts.DiskReserve); err != nil {
+		return err
+	}
 	found, raw, err := readManifest(st.disk)
 	if isNotExist(err) {
 		err = st.refuseOrphans()
@@ -109,14 +119,7 @@ func (st *Store) load() error {
 	if found.torn > 0 {
 		st.warn("%s: %d bytes behind the last valid record are dropped", ManifestName, found.torn)
 	}
-	if found.lost > 0 {
-		st.warn("%s: %d bytes are damaged; a copy is kept, and so is every file that nothing refers to now", ManifestName, found.lost)
-		if err := st.keepCopy(ManifestName+".damaged", raw); err != nil {
-			return err
-		}
-	}
-	st.lastID = st.man.model.lastID
-	if err := st.man.rewrite(); err != nil {
+	if err := st.renewManifest(found, raw); err != nil {
 		return err
 	}
 	AtPoint(PointRecover)
@@ -129,6 +132,23 @@ func (st *Store) load() error {
 	}
 	st.foundDelays, err = st.delays.recover(names, time.Now().UnixNano())
 	return err
+}
+
+// renewManifest begins this life's manifest: the old one in its shortest form, or, where a full disk has no room for both, the old one itself.
+func (st *Store) renewManifest(found manifestFound, raw []byte) (err error) {
+	if found.lost > 0 {
+		st.warn("%s: %d bytes are damaged; a copy is kept, and so is every file that nothing refers to now", ManifestName, found.lost)
+		err = st.keepCopy(ManifestName+".damaged", raw)
+	}
+	st.lastID = st.man.model.lastID
+	if err == nil {
+		err = st.man.rewrite()
+	}
+	if !isFull(err) || raw == nil {
+		return err
+	}
+	st.warn("%s is used as it is: %v", ManifestName, err)
+	return st.man.resume(found)
 }
 
 // refuseOrphans is asked when there is no manifest: a directory that has segments without one must not be taken for an empty one, they would be
@@ -409,6 +429,9 @@ func (st *Store) Compact() error {
 		return nil
 	}
 	err := st.man.rewrite()
+	if isFull(err) {
+		return nil // later; the old file goes on
+	}
 	if broken := st.man.broken(); broken != nil {
 		st.fail(fmt.Errorf("sync: %w", broken))
 	}

@@ -111,6 +111,17 @@ func (y *syncer) round() {
 	logs, states := y.logs, y.states
 	y.logs, y.states = nil, nil
 	y.mu.Unlock()
+	if err := y.syncAll(logs, states); err != nil {
+		y.st.fail(fmt.Errorf("sync: %w", err))
+		wakeAll(logs)
+	}
+	AtPoint(PointSynced)
+	y.last, y.endedAt = time.Since(began), time.Now()
+	y.took.Add(int64(y.last), 1)
+	y.rounds.Add(1)
+}
+
+func (y *syncer) syncAll(logs []*Log, states []*State) error {
 	err := y.st.Failed()
 	if err == nil && !Mutant("skip-manifest-sync") {
 		err = y.st.man.sync()
@@ -135,22 +146,15 @@ func (y *syncer) round() {
 			err = y.st.table.sync()
 		}
 	}
-	if err != nil {
-		y.st.fail(fmt.Errorf("sync: %w", err))
-		wakeAll(logs)
-	}
-	AtPoint(PointSynced)
-	y.last, y.endedAt = time.Since(began), time.Now()
-	y.took.Add(int64(y.last), 1)
-	y.rounds.Add(1)
+	return err
 }
 
 const syncWorkers = 4
 
-// parallel runs f over list with a few goroutines and returns the first error.
+// parallel runs f over list with a few goroutines and returns the first error. A panic of f is one too.
 func parallel[T any](list []T, f func(T) error) error {
 	if len(list) == 1 {
-		return f(list[0])
+		return contain(func() error { return f(list[0]) })
 	}
 	var (
 		wg    sync.WaitGroup
@@ -165,7 +169,7 @@ func parallel[T any](list []T, f func(T) error) error {
 				if i >= len(list) {
 					return
 				}
-				if err := f(list[i]); err != nil {
+				if err := contain(func() error { return f(list[i]) }); err != nil {
 					mu.Lock()
 					if first == nil {
 						first = err
@@ -185,7 +189,7 @@ func (l *Log) syncRange() error {
 	l.dirty.Store(false)
 	to := l.Committed()
 	for s := l.pinUnsynced(to); s != nil; s = l.pinUnsynced(to) {
-		err := s.syncUpTo(to)
+		err := contain(func() error { return s.syncUpTo(to) })
 		if err != nil && Mutant("retry-sync") {
 			err = s.syncUpTo(to)
 		}

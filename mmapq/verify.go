@@ -49,7 +49,7 @@ func Verify(disk Disk) (v *Verified, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = writeError(r)
+			err = faultError(r)
 		}
 	}()
 	y := &verifier{st: newStore(disk, Options{}), found: &Verified{}}

@@ -1,9 +1,6 @@
 package mmapq
 
-import (
-	"fmt"
-	"runtime/debug"
-)
+import ()
 
 // writing is one batch on its way into a reservation: n entries from first on, frames from offset off on. It runs outside the log's lock; the
 // reserved bytes are its own.
@@ -22,7 +19,7 @@ type writing struct {
 func (w *writing) run() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = writeError(r)
+			err = faultError(r)
 		}
 	}()
 	if w.seg.byWrite {
@@ -65,19 +62,4 @@ func (w *writing) entry(i, at int) entry {
 		}
 	}
 	return e
-}
-
-// writeError says what a panic of write was: a mapping whose page the disk took away (only for goroutines that called debug.SetPanicOnFault;
-// elsewhere a fault ends the process), or a broken invariant.
-func writeError(r any) error {
-	type addressed interface{ Addr() uintptr }
-	if f, ok := r.(addressed); ok {
-		return fmt.Errorf("mapped memory failed at %#x", f.Addr())
-	}
-	return bugError{fmt.Errorf("BUG: %v", r), debug.Stack()}
-}
-
-type bugError struct {
-	error
-	stack []byte
 }

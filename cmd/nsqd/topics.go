@@ -24,7 +24,7 @@ func (d *daemon) writeMetadata() error {
 		}
 		topics = append(topics, topic)
 	}
-	return metadata.Write(d.o.DataPath, version.Number, topics)
+	return d.broker.WithSpare(func() error { return metadata.Write(d.o.DataPath, version.Number, topics) })
 }
 
 // recreate makes the topics and channels of a stock nsqd, paused where they were. Bad names are passed over with a warning.

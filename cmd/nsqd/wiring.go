@@ -21,12 +21,17 @@ func (d *daemon) storeOptions() mmapq.Options {
 	if o.SyncPolicy == options.SyncAlways || o.SyncEvery == 1 {
 		policy = mmapq.SyncAlways
 	}
+	reserve := o.DiskReserve
+	if reserve == 0 {
+		reserve = -1 // none; the store's 0 means its default
+	}
 	return mmapq.Options{
 		Node:        uint16(o.ID),
 		Sync:        policy,
 		SyncTimeout: o.SyncTimeout,
 		SyncEvery:   o.SyncEvery,
 		SegmentMax:  int(o.MaxBytesPerFile),
+		DiskReserve: reserve,
 		Warn:        d.log.Warnf,
 	}
 }

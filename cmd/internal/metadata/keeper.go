@@ -1,6 +1,14 @@
 package metadata
 
-import "sync"
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// retryAfter is how long a failed write waits for the next attempt, unless a change comes first.
+const retryAfter = 5 * time.Second
 
 // Keeper writes the file whenever something changed. Changes that come while a write is on its way share the next one, so creating ten
 // thousand topics does not write ten thousand files.
@@ -25,28 +33,42 @@ func (k *Keeper) Changed() {
 	}
 }
 
-// Start writes once, then with every change from now on. The error is that of the first write.
+// Start writes once, then with every change from now on. The error is that of the first write; a full disk is none, it is told and tried again.
 func (k *Keeper) Start() error {
 	select {
 	case <-k.changed: // covered by the write that comes now
 	default:
 	}
-	if err := k.write(); err != nil {
+	err := k.write()
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		k.failed(err)
+	} else if err != nil {
 		return err
 	}
-	k.wg.Go(func() {
-		for {
-			select {
-			case <-k.quit:
-				return
-			case <-k.changed:
-				if err := k.write(); err != nil {
-					k.failed(err)
-				}
-			}
-		}
-	})
+	k.wg.Go(func() { k.run(err != nil) })
 	return nil
+}
+
+func (k *Keeper) run(again bool) {
+	t := time.NewTimer(retryAfter)
+	defer t.Stop()
+	for {
+		var retry <-chan time.Time
+		if again {
+			t.Reset(retryAfter)
+			retry = t.C
+		}
+		select {
+		case <-k.quit:
+			return
+		case <-retry:
+		case <-k.changed:
+		}
+		err := k.write()
+		if again = err != nil; again {
+			k.failed(err)
+		}
+	}
 }
 
 // Stop ends the goroutine and writes once more.

@@ -135,6 +135,7 @@ func (o *Nsqd) tlsEntries() []entry {
 func (o *Nsqd) ownEntries() []entry {
 	return []entry{
 		{"sync-policy", "", &o.SyncPolicy, built, "what an acknowledged publish means: interval (in the kernel) or always (on the disk)"},
+		{"disk-reserve", "", &o.DiskReserve, built, "bytes kept free for finishing messages on a full disk, at most 1/32 of it; 0 = none"},
 		{"loops", "", &o.Loops, built, "event loops; 0 = half the processors"},
 		{"max-connections", "", &o.MaxConnections, built, "client connections; 0 = what the descriptor limit allows"},
 		{"max-topics", "", &o.MaxTopics, built, "topics beyond this are refused"},

@@ -88,8 +88,9 @@ type Nsqd struct {
 	SnappyEnabled   bool
 	MaxDeflateLevel int
 
-	Loops                int // 0 = chosen from the processors
-	MaxConnections       int // 0 = chosen from the descriptor limit
+	DiskReserve          int64 // bytes; 0 = none
+	Loops                int   // 0 = chosen from the processors
+	MaxConnections       int   // 0 = chosen from the descriptor limit
 	MaxTopics            int
 	MaxChannelsPerTopic  int
 	MagicTimeout         time.Duration // 0 = none
@@ -118,7 +119,7 @@ func Default() *Nsqd {
 		StatsdPrefix: "nsq.%s", StatsdInterval: time.Minute, StatsdMemStats: true, StatsdUDPPacketSize: 508,
 		E2EProcessingLatencyPercentiles: Percentiles{}, E2EProcessingLatencyWindowTime: 10 * time.Minute,
 		TLSMinVersion: tls10, DeflateEnabled: true, SnappyEnabled: true, MaxDeflateLevel: 6,
-		MaxTopics: 100000, MaxChannelsPerTopic: 10000, MagicTimeout: 5 * time.Second, MetricsMaxSeries: 200000,
+		DiskReserve: 64 << 20, MaxTopics: 100000, MaxChannelsPerTopic: 10000, MagicTimeout: 5 * time.Second, MetricsMaxSeries: 200000,
 	}
 }
 

@@ -56,6 +56,7 @@ func (o *Nsqd) validateOwn() error {
 		{"max-bytes-per-file", o.MaxBytesPerFile, 1},
 		{"mem-queue-size", o.MemQueueSize, 0},
 		{"sync-every", o.SyncEvery, 0},
+		{"disk-reserve", o.DiskReserve, 0},
 		{"loops", int64(o.Loops), 0},
 		{"max-connections", int64(o.MaxConnections), 0},
 		{"max-tls-handshakes", int64(o.MaxTLSHandshakes), 0},
