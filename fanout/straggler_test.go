@@ -195,7 +195,7 @@ func TestLongDeferredDoNotKeepShortOnes(t *testing.T) {
 // One message is in flight while a hundred times its segment goes past, over kills: the files on a real disk stay few, and so does the state.
 func TestOneStragglerAndALotBehindIt(t *testing.T) {
 	dir := t.TempDir()
-	store := mmapq.Options{SegmentMax: 64 << 10, PoolBytes: 1, SyncTimeout: 10 * time.Millisecond}
+	store := mmapq.Options{SegmentMax: 64 << 10, PoolBytes: 1, SyncTimeout: 10 * time.Millisecond, DiskReserve: -1}
 	opts := Options{keep: eager}
 	r := openRig(t, mmapq.NewRealDisk(dir), store, opts)
 	c := r.sub(t, "t", "c", 2500, ConsumerOptions{})
