@@ -9,12 +9,20 @@ type floor struct {
 	against string // name of a subject; empty is the peer in memory
 	// limit is what ours must not exceed, or not fall short of in a row where more is better.
 	limit float64
+	of    string // name of the subject it is about; empty is ours
 	// notWorse asks that the ranges of ours and of against overlap, or ours is better: in the row's value, and in messages per second where
 	// the row has them.
 	notWorse bool
 }
 
 func times(ratio float64) floor { return floor{ratio: ratio} }
+
+func (f floor) judged() string {
+	if f.of == "" {
+		return oursName
+	}
+	return f.of
+}
 
 func (f floor) subject() string {
 	if f.against == "" {
@@ -25,6 +33,13 @@ func (f floor) subject() string {
 
 // text says what is asked for.
 func (f floor) text(r row) string {
+	if f.of != "" {
+		return f.of + ": " + f.demand(r)
+	}
+	return f.demand(r)
+}
+
+func (f floor) demand(r row) string {
 	switch {
 	case f.notWorse:
 		return "not worse"
@@ -42,7 +57,7 @@ func (f floor) text(r row) string {
 
 // verdict says whether the floor holds, and how far off ours is where it does not. samples gives those of a subject in this row.
 func (f floor) verdict(r row, samples func(subject string) []sample) string {
-	ours, theirs := samples(oursName), samples(f.subject())
+	ours, theirs := samples(f.judged()), samples(f.subject())
 	if f == (floor{}) {
 		return ""
 	}

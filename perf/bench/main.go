@@ -61,6 +61,17 @@ const (
 )
 
 func main() {
+	if role := os.Getenv(roleVar); role != "" {
+		if err := play(role); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := raiseDescriptors(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
 	o := options{out: os.Stdout, progress: os.Stderr}
 	var only, oursArgs, peerArgs string
 	var list bool
