@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (d *daemon) prepare() (err error) {
 			return err
 		}
 	}
-	d.profile = startProfile(d.o.Profile, d.dir())
+	d.profile = startProfile(d.o.Profile, cmp.Or(d.o.ProfileDir, d.dir()))
 	return nil
 }
 

@@ -277,12 +277,16 @@ func TestUnixSocketsAndNoHTTP(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestProfileIsWrittenIntoTheDataPath(t *testing.T) {
-	dir := t.TempDir()
+func TestProfileIsWrittenWhereItIsAskedFor(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
 	launch(t, dir, "--profile", "mem").stop(t)
-	info, err := os.Stat(filepath.Join(dir, "mem.pprof"))
-	require.NoError(t, err)
-	require.NotZero(t, info.Size())
+	launch(t, dir, "--profile", "block", "--profile-dir", elsewhere).stop(t)
+	for _, file := range []string{filepath.Join(dir, "mem.pprof"), filepath.Join(elsewhere, "block.pprof")} {
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		require.NotZero(t, info.Size())
+	}
+	require.NoFileExists(t, filepath.Join(dir, "block.pprof"))
 }
 
 func TestJSONLog(t *testing.T) {

@@ -89,7 +89,8 @@ func (c crowd) measure(ctx context.Context, t *turn, topic string) (float64, err
 		err = c.publish(ctx, conn, topic, t.options.size, end)
 	}
 	cancel()
-	return jain(shares), errors.Join(err, group.Wait())
+	err = errors.Join(err, group.Wait())
+	return jain(shares), err
 }
 
 func (c crowd) publish(ctx context.Context, conn *client.Conn, topic string, size int, end time.Duration) error {

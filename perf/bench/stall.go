@@ -16,12 +16,15 @@ import (
 
 const (
 	// stallBacklog is how many messages lie on disk and not in memory.
-	stallBacklog = 3_000_000
+	stallBacklog = 2_000_000
+	// breatheEvery is after how many messages the consumer pauses for a millisecond. Without that it would take a processor for itself,
+	// and what the probes find would be how long they wait for one.
+	breatheEvery = 500
 	// probeConns is enough that every loop has some: connections are spread over loops.
 	probeConns = 8
 	// probeRate is publishes per second over all of them: each asks every 4 ms.
 	probeRate = 2000
-	// probeTime is how long they ask; the drain is shorter.
+	// probeTime is how long they ask, about as long as the drain takes.
 	probeTime = 5 * time.Second
 	// collectEvery is the time between two forced garbage collections.
 	collectEvery = 50 * time.Millisecond
@@ -56,7 +59,12 @@ func stall(ctx context.Context, t *turn) ([]sample, error) {
 	if err := t.process.API().CreateTopic(ctx, "probe"); err != nil {
 		return nil, err
 	}
-	draining, err := consuming(ctx, load.Consumer{Conns: 1, RDY: rdyMax}, backlog)
+	taken := 0
+	draining, err := consuming(ctx, load.Consumer{Conns: 1, RDY: rdyMax, Each: func(int, []byte) {
+		if taken++; taken%breatheEvery == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}}, backlog)
 	if err != nil {
 		return nil, err
 	}

@@ -145,7 +145,8 @@ func (o *Nsqd) ownEntries() []entry {
 		{"log-format", "", &o.LogFormat, built, "text or json"},
 		{"access-log-level", "", &o.AccessLogLevel, built, "`level` at which HTTP requests are logged"},
 		{"metrics-max-series", "", &o.MetricsMaxSeries, built, "series of topics and channels in /metrics; what is beyond is left out and counted"},
-		{"profile", "", &o.Profile, built, "write a profile into the data path: cpu, mem, mutex, block or trace"},
+		{"profile", "", &o.Profile, built, "write a profile from start to stop: cpu, mem, mutex, block or trace"},
+		{"profile-dir", "", &o.ProfileDir, built, "where --profile writes; empty = the data path"},
 		{"verify", flagOnly, &o.Verify, built, "check the data in `DIR`, print a report and exit"},
 		{"ignore-stock-queues", "", &o.IgnoreStockQueues, built, "start although the data path holds queues of a stock nsqd, and leave them alone"},
 	}

@@ -97,6 +97,7 @@ type Nsqd struct {
 	MaxTLSHandshakes     int           // 0 = twice the processors
 	MetricsMaxSeries     int
 	Profile              Profile
+	ProfileDir           string // empty = the data path
 	Verify               string
 	IgnoreStockQueues    bool
 	serverTLS, clientTLS *tls.Config // made by Validate

@@ -46,7 +46,7 @@ func TestDefaultsAnswerLikeTheStockDaemon(t *testing.T) {
 		"tls_key": `""`, "tls_client_auth_policy": `""`, "tls_root_ca_file": `""`, "tls_required": `0`, "tls_min_version": `769`,
 		"deflate": `true`, "snappy": `true`, "max_deflate_level": `6`,
 		"sync_policy": `"interval"`, "disk_reserve": `67108864`, "loops": `0`, "max_connections": `0`, "max_topics": `100000`, "max_channels_per_topic": `10000`,
-		"magic_timeout": `5000000000`, "max_tls_handshakes": `0`, "log_format": `"text"`, "access_log_level": `2`, "metrics_max_series": `200000`, "profile": `""`,
+		"magic_timeout": `5000000000`, "max_tls_handshakes": `0`, "log_format": `"text"`, "access_log_level": `2`, "metrics_max_series": `200000`, "profile": `""`, "profile_dir": `""`,
 		"ignore_stock_queues": `false`,
 	}
 	for key, text := range want {
