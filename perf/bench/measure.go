@@ -96,6 +96,11 @@ func measureOne(ctx context.Context, o options, w workload, s subject, run int) 
 		}
 		t.args = append(t.args, "--profile="+o.profile, "--profile-dir="+profiles)
 	}
+	if w.before != nil {
+		if err := w.before(t); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.exec(ctx); err != nil {
 		return nil, err
 	}

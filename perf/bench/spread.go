@@ -27,7 +27,7 @@ func rate(s sample) float64  { return s.rate }
 
 // String is "median (low-high)", or the one value there is.
 func (s spread) String() string {
-	if s.low == s.high {
+	if s.low == s.high || math.IsNaN(s.low) {
 		return number(s.median)
 	}
 	return fmt.Sprintf("%s (%s-%s)", number(s.median), number(s.low), number(s.high))
@@ -35,6 +35,9 @@ func (s spread) String() string {
 
 // number is a whole number with commas, or below 100 three significant digits.
 func number(value float64) string {
+	if math.IsNaN(value) {
+		return "-" // not measured for this subject
+	}
 	if math.Abs(value) < 99.95 {
 		short, _ := strconv.ParseFloat(strconv.FormatFloat(value, 'g', 3, 64), 64) // parses what it has written
 		return strconv.FormatFloat(short, 'f', -1, 64)

@@ -38,7 +38,7 @@ var statsWorkload = workload{
 		{name: "publish p99, 10 polls a second", unit: "us"},
 		{name: "ratio of the two", unit: "", floors: []floor{{limit: 1.5}}},
 	},
-	subjects: inMemoryOnly, otherRuns: 1, turn: stats,
+	subjects: inMemoryOnly, otherRuns: 1, before: func(t *turn) error { return knownTopics(t.dir, t.count(statsChannels)/100+1, 100) }, turn: stats,
 }
 
 func stats(ctx context.Context, t *turn) (samples []sample, err error) {

@@ -16,6 +16,8 @@ type workload struct {
 	subjects  func(o options) []subject
 	runs      int // turns of ours and the peer in memory at least, however few were asked for; 0 asks for none
 	otherRuns int // turns of all subjects but ours at most; 0 is as many as ours. For what takes a peer minutes
+	// before, if not nil, prepares the data path before the daemon starts.
+	before func(t *turn) error
 	// turn measures one subject once. It returns one sample for every row.
 	turn func(ctx context.Context, t *turn) ([]sample, error)
 }
