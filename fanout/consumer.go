@@ -36,7 +36,7 @@ type Consumer struct {
 	returned                     bool // put back since then: somebody may be waiting for it
 
 	delays   []mmapq.Delay    // of REQs, not yet recorded
-	delaysAt int64            // Now() of the first
+	delaysAt int64            // when the first came, on the clock of the disk
 	stamps   map[uint64]int64 // publish times of what is in flight; nil unless the channel measures latency
 	taken    finTimes
 

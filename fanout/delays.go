@@ -13,10 +13,10 @@ func (c *Consumer) noteDelay(id uint64, due, now int64) {
 		return
 	}
 	if len(c.delays) == 0 {
-		c.delaysAt = now
+		c.delaysAt = ch.t.b.toDisk(now)
 	}
 	s, p, _ := mmapq.SplitID(id)
-	c.delays = append(c.delays, mmapq.Delay{Channel: ch.meta.ID, Stream: s, Pos: p, Due: due, Attempts: max(ch.states[s].Get(p), 1)})
+	c.delays = append(c.delays, mmapq.Delay{Channel: ch.meta.ID, Stream: s, Pos: p, Due: ch.t.b.toDisk(due), Attempts: max(ch.states[s].Get(p), 1)})
 	if len(c.delays) == delaysMax {
 		c.SaveDelays()
 	}

@@ -66,7 +66,7 @@ func (ch *Channel) pullSome() bool {
 	for n := 0; at < limit && n < lockSteps; {
 		was := ch.deferred.len()
 		at = l.EachDue(at, limit, lockSteps, func(p mmapq.Pos, due int64) {
-			ch.deferred.push(dueEntry{due * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
+			ch.deferred.push(dueEntry{ch.t.b.fromMillis(due), makeKey(streamDeferred, p) | keyFresh})
 		})
 		n += max(ch.deferred.len()-was, 1)
 		ch.arrived += uint64(ch.deferred.len() - was)

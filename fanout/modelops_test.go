@@ -257,7 +257,7 @@ func (s *sim) publishDeferred(o op) error {
 		return err
 	}
 	delay := delays[int(o.b)%len(delays)]
-	m := s.message(o.c, dueMillis(delay)*int64(time.Millisecond))
+	m := s.message(o.c, s.broker.dueMillis(delay)*int64(time.Millisecond))
 	_, err = t.PublishDeferred(s.bodies[m.number], delay)
 	if errors.Is(err, ErrWouldBlock) {
 		_, err = t.PublishDeferredWait(s.bodies[m.number], delay)

@@ -97,20 +97,23 @@ func (t *Topic) committed() {
 	}
 }
 
-// dueMillis is the due time of a delay from now, rounded up: never early.
-func dueMillis(delay time.Duration) int64 {
-	return (Now() + int64(delay) + int64(time.Millisecond) - 1) / int64(time.Millisecond)
+// dueMillis is the due time of a delay from now, rounded up: never early. It is on the clock of the disk.
+func (b *Broker) dueMillis(delay time.Duration) int64 {
+	return (b.toDisk(Now()) + int64(delay) + int64(time.Millisecond) - 1) / int64(time.Millisecond)
 }
+
+// fromMillis is a due time that was read from the disk, on the clock of Now.
+func (b *Broker) fromMillis(due int64) int64 { return b.fromDisk(due * int64(time.Millisecond)) }
 
 // PublishDeferred appends one message that is delivered no earlier than delay from now. Like Publish it never waits.
 func (t *Topic) PublishDeferred(body []byte, delay time.Duration) (Ack, error) {
-	_, end, err := t.logs[streamDeferred].Append(t.admit([][]byte{body}), time.Now().UnixNano(), dueMillis(delay))
+	_, end, err := t.logs[streamDeferred].Append(t.admit([][]byte{body}), time.Now().UnixNano(), t.b.dueMillis(delay))
 	return t.deferred(end, err)
 }
 
 // PublishDeferredWait is PublishDeferred for goroutines that may wait for the disk.
 func (t *Topic) PublishDeferredWait(body []byte, delay time.Duration) (Ack, error) {
-	end, err := t.logs[streamDeferred].AppendWait(t.admit([][]byte{body}), time.Now().UnixNano(), dueMillis(delay))
+	end, err := t.logs[streamDeferred].AppendWait(t.admit([][]byte{body}), time.Now().UnixNano(), t.b.dueMillis(delay))
 	return t.deferred(end, err)
 }
 

@@ -83,7 +83,7 @@ func (r *reclaimer) run() {
 			r.contained(r.ephemeral)
 			r.contained(r.compactAll)
 			r.b.st.TrimPool()
-			if err := r.b.st.TurnDelays(Now()); err != nil {
+			if err := r.b.st.TurnDelays(r.b.toDisk(Now())); err != nil {
 				r.b.opts.Warn("%v", err)
 			}
 			r.b.st.CheckSpace()

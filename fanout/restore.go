@@ -1,8 +1,6 @@
 package fanout
 
 import (
-	"time"
-
 	"github.com/nsqloop/nsqloop/mmapq"
 )
 
@@ -56,11 +54,12 @@ func (t *Topic) saveIfRoom(meta mmapq.TopicMeta) error {
 // restoreUnfinished puts every claimed and unfinished message back: those of the main log were delivered before (attempts go on counting),
 // those of the deferred stream wait for their due time unless they were delivered already.
 func (ch *Channel) restoreUnfinished() {
-	delays := delaysFound{list: ch.t.b.st.Delays(ch.meta.ID), now: Now()}
+	b := ch.t.b
+	delays := delaysFound{list: b.st.Delays(ch.meta.ID), now: b.toDisk(Now())}
 	again := func(s mmapq.Stream, p mmapq.Pos) {
 		k := makeKey(s, p)
 		if due, ok := delays.of(s, p, ch.states[s].Get(p)); ok {
-			ch.deferred.push(dueEntry{due, k})
+			ch.deferred.push(dueEntry{b.fromDisk(due), k})
 		} else {
 			ch.side.push(k, 0)
 		}
@@ -82,7 +81,7 @@ func (ch *Channel) restoreUnfinished() {
 				if mmapq.Mutant("reset-due") {
 					due = 0
 				}
-				ch.deferred.push(dueEntry{due * int64(time.Millisecond), makeKey(streamDeferred, p) | keyFresh})
+				ch.deferred.push(dueEntry{ch.t.b.fromMillis(due), makeKey(streamDeferred, p) | keyFresh})
 			default:
 				again(streamDeferred, p)
 			}

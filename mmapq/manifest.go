@@ -45,6 +45,7 @@ const (
 	recSegmentFree   = 8  // file number, end of the segment's positions (0 = it had none)
 	recDead          = 9  // topic id, stream, from, to
 	recFloor         = 10 // position floor: no new topic may start below
+	recClock         = 11 // lead of the clock of due times over the time since the boot (ns), id of the boot
 )
 
 // record is one decoded manifest record; which fields count depends on kind.

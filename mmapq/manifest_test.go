@@ -55,7 +55,9 @@ func TestNewerManifestIsRefused(t *testing.T) {
 			f := d.files[ManifestName]
 			change2(f.buf)
 			if name == "record kind" {
-				f.buf = frameRecord(f.buf, binary.LittleEndian.Uint64(f.buf[20:]), 1, record{kind: 99})
+				found, err := parseManifest(f.buf)
+				require.NoError(t, err)
+				f.buf = frameRecord(f.buf, binary.LittleEndian.Uint64(f.buf[20:]), uint64(len(found.recs)), record{kind: 99})
 			}
 			before := slices.Clone(f.buf)
 			_, err := Open(d, small)

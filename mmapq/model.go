@@ -47,6 +47,8 @@ type model struct {
 	floor    Pos    // no new topic starts below
 	lastID   uint64 // largest topic or channel id ever used
 	unknown  int    // records of a kind that this version does not know
+	boot     string // see setClock
+	bootLead int64
 }
 
 func newModel() *model {
@@ -113,6 +115,8 @@ func (m *model) apply(r record) {
 		}
 	case recFloor:
 		m.floor = max(m.floor, Pos(r.a))
+	case recClock:
+		m.boot, m.bootLead = r.name, int64(r.a)
 	default:
 		m.unknown++
 	}
@@ -191,6 +195,9 @@ func (m *model) records() []record {
 	slices.SortFunc(segs, func(a, b segmentMeta) int { return cmp.Compare(a.slot, b.slot) })
 	for _, s := range segs {
 		recs = append(recs, s.record())
+	}
+	if m.boot != "" {
+		recs = append(recs, clockRecord(m.boot, m.bootLead))
 	}
 	return recs
 }

@@ -22,6 +22,7 @@ type Options struct {
 	DiskReserve int64              // bytes kept for channel state on a full disk (see spare), less on a small one; 64 MiB; negative: none
 	Settled     func(loops uint64) // called after syncs with the bits of loops that asked (Log.AwaitLoop); must not block
 	Warn        func(format string, args ...any)
+	Clock       *BootClock // nil: the machine's at the start of the process
 }
 
 // Store is one data directory.
@@ -38,6 +39,7 @@ type Store struct {
 	logs    map[logKey]*Log // as recovered; handed out by TopicLogs
 	found   Recovery
 
+	clockLead   int64              // see ClockLead; set by load
 	foundDelays map[uint64][]Delay // by channel; dropped by FinishRecovery
 	damaged     atomic.Int64       // Recovery.Damaged
 
@@ -130,7 +132,7 @@ func (st *Store) load() error {
 	if err != nil {
 		return err
 	}
-	st.foundDelays, err = st.delays.recover(names, time.Now().UnixNano())
+	st.foundDelays, err = st.delays.recover(names, st.now())
 	return err
 }
 
@@ -141,6 +143,7 @@ func (st *Store) renewManifest(found manifestFound, raw []byte) (err error) {
 		err = st.keepCopy(ManifestName+".damaged", raw)
 	}
 	st.lastID = st.man.model.lastID
+	st.setClock()
 	if err == nil {
 		err = st.man.rewrite()
 	}
