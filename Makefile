@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut mutants bench benchstat compat corpus clean
+.PHONY: all build run test check race fuzz crash powercut mutants bench benchstat compat corpus timing clean
 
 all: build
 
@@ -80,6 +80,11 @@ benchstat:
 # The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
 compat:
 	$(GO) test -count=1 ./perf/compat $(if $(PEER),-peer=$(abspath $(PEER)),)
+
+# How punctual deferrals, requeue delays and timeouts are, idle and under load.
+timing: build
+	$(GO) build -o $(BIN)/timing ./perf/timing
+	./$(BIN)/timing -nsqd $(BIN)/nsqd $(FLAGS)
 
 # Every line of the Go sources through three channels.
 corpus: build
