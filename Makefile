@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut mutants bench benchstat compat corpus timing clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk mutants bench benchstat compat corpus timing clean
 
 all: build
 
@@ -54,9 +54,16 @@ crash: build
 	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -verify -restart 1s
 
 # N power cuts under each sync policy, on an ext4 image that is copied while the daemon works. Needs root, and says so where it is not.
+powercut: N = 100
 powercut: build
 	$(GO) run ./perf/crash -powercut always -n $(N) -nsqd $(BIN)/nsqd -defer
 	$(GO) run ./perf/crash -powercut interval -n $(N) -nsqd $(BIN)/nsqd -defer
+
+# The disk filled to the last byte N times on each of two small file systems. Needs root, and says so where it is not.
+fulldisk: N = 20
+fulldisk: build
+	$(GO) run ./perf/crash -fulldisk tmpfs -n $(N) -nsqd $(BIN)/nsqd -defer -strict
+	$(GO) run ./perf/crash -fulldisk ext4 -n $(N) -nsqd $(BIN)/nsqd -defer -strict
 
 # The rigs must catch planted bugs: every mutant that perf/crash lists, each by the rig named for it.
 mutants:

@@ -27,6 +27,7 @@ type consumer struct {
 	conn     *client.Conn
 	held     []taken // delivered and not answered, oldest first
 	answered []taken // FIN or REQ sent and not confirmed, oldest first
+	silent   bool    // publishes no barriers: they may be refused
 	barrier  bool    // a barrier is on its way: it confirms answered[:covered]
 	covered  int
 	key      ledger.Key // of that barrier
@@ -42,7 +43,9 @@ type taken struct {
 const (
 	barrierEvery = 40 // answers
 	hangupEvery  = 3000
-	requeueMax   = 200 * time.Millisecond
+	// silentAnswers are remembered by a consumer that confirms nothing.
+	silentAnswers = 500
+	requeueMax    = 200 * time.Millisecond
 )
 
 func (r *rig) newConsumer(c *clients, number int) *consumer {
@@ -80,7 +83,10 @@ func (c *consumer) session(ctx context.Context) error {
 		if c.conn.Ready() {
 			continue
 		}
-		if !c.barrier && len(c.answered) >= barrierEvery {
+		if n := len(c.answered) - silentAnswers; c.silent && n > silentAnswers {
+			c.answered = append(c.answered[:0], c.answered[n:]...) // long processed, if nobody will say so
+		}
+		if !c.barrier && !c.silent && len(c.answered) >= barrierEvery {
 			c.sendBarrier()
 		}
 		if err := c.conn.Flush(); err != nil {

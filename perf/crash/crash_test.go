@@ -153,3 +153,14 @@ func TestPowerCut(t *testing.T) {
 		require.NotContains(t, out.String(), " 0 messages acknowledged")
 	}
 }
+
+// TestFullDisk is the short form of make fulldisk.
+func TestFullDisk(t *testing.T) {
+	if err := mountable(t.Context(), t.TempDir()); err != nil {
+		t.Skip("nothing can be mounted here: ", err)
+	}
+	var out strings.Builder
+	o := options{nsqd: build(t), rounds: 2, seed: 1, deferred: true, full: "tmpfs", dir: t.TempDir(), out: &out}
+	require.NoError(t, fullDisk(t.Context(), o))
+	require.Contains(t, out.String(), "PASS 2 times full")
+}

@@ -32,6 +32,8 @@ func main() {
 	flag.IntVar(&o.aimed, "aimed", 0, "percent of the rounds that are killed at a named point of the daemon, which is built for that")
 	flag.IntVar(&o.stopped, "stopped", 0, "percent of the rounds in which the daemon is held by SIGSTOP for a while, or killed then")
 	flag.StringVar(&o.policy, "powercut", "", "cut the power -n times instead of killing, under this sync policy: always or interval. Needs root")
+	flag.StringVar(&o.full, "fulldisk", "", "fill the disk -n times instead of killing, on a file system of this kind: tmpfs or ext4. Needs root")
+	flag.BoolVar(&o.strict, "strict", false, "with -fulldisk: refusals and the return to work must be as fast as promised")
 	flag.BoolVar(&o.verify, "verify", false, "run nsqd --verify on what each round leaves: it must find no damage")
 	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
 	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
@@ -108,8 +110,11 @@ func run(ctx context.Context, o options, race, mutated bool) (err error) {
 			return err
 		}
 	}
-	if o.policy != "" {
+	switch {
+	case o.policy != "":
 		return powerCuts(ctx, o)
+	case o.full != "":
+		return fullDisk(ctx, o)
 	}
 	return crash(ctx, o)
 }

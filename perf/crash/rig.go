@@ -26,6 +26,8 @@ type options struct {
 	aimed    int           // percent of the rounds
 	aimAt    string        // binary with crash points, for these
 	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
+	full     string        // kind of the file system to fill
+	strict   bool          // with full, limits of time count
 	policy   string        // of syncing, for power cuts
 	verify   bool          // run nsqd --verify after each kill
 	restart  time.Duration // a start that takes longer breaks a promise; 0 for any
