@@ -82,6 +82,7 @@ func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 // locked would stop every loop.
 func (c *Consumer) claimLocked(credit int, now int64, s *Scratch, run *Run) bool {
 	ch := c.ch
+	c.StoreFins() // not under the lock
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	// Empty may have moved the epoch between Credit and the lock: what is claimed now is of the new one.

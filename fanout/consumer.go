@@ -29,6 +29,7 @@ type Consumer struct {
 	closing bool
 	closed  bool
 	lease   lease
+	fins    finRange
 
 	// Counted plainly on the loop, published once a batch.
 	messages, finished, requeued int64
@@ -114,6 +115,7 @@ func (c *Consumer) takeID(raw []byte) (id uint64, delivered int64, err error) {
 		return 0, 0, ErrNotInFlight
 	}
 	if delivered, ok = c.lease.take(id); !ok {
+		c.StoreFins() // whose looks at them
 		return 0, 0, c.ch.whose(id)
 	}
 	return id, delivered, nil
@@ -139,9 +141,8 @@ func (c *Consumer) Fin(raw []byte, now int64) error {
 	if err != nil {
 		return err
 	}
-	s, p, _ := mmapq.SplitID(id)
 	if !mutantEvery("forget-finish", 300) {
-		c.ch.finish(s, p)
+		c.addFin(id)
 	}
 	c.finished++
 	c.dirtied = true
@@ -150,19 +151,6 @@ func (c *Consumer) Fin(raw []byte, now int64) error {
 		c.measured(id, now)
 	}
 	return nil
-}
-
-// finish stores that p needs no further delivery.
-func (ch *Channel) finish(s mmapq.Stream, p mmapq.Pos) {
-	if ch.states[s].Finish(p) {
-		return
-	}
-	// No word for p: its window was never made usable (a message of the deferred stream that nobody has delivered yet cannot get here, but a
-	// claim without disk space can).
-	ch.mu.Lock()
-	ch.states[s].Ensure(p, 1)
-	ch.mu.Unlock()
-	ch.states[s].Finish(p)
 }
 
 // Req puts a message back: at once behind what is visible now, or after delay.
@@ -223,6 +211,7 @@ func (c *Consumer) NextDeadline() int64 {
 
 // Expire puts back every message whose timeout has passed and returns their number.
 func (c *Consumer) Expire(now int64) int {
+	c.StoreFins()
 	n := 0
 	c.ch.mu.Lock()
 	c.Refresh()
@@ -246,6 +235,7 @@ func (c *Consumer) EndBatch() {
 		return
 	}
 	c.dirtied = false
+	c.StoreFins()
 	c.flushFins()
 	for _, s := range c.ch.states {
 		s.MarkDirty()
@@ -270,6 +260,7 @@ func (c *Consumer) backoff(attempts uint16) time.Duration {
 // Unwritten gives back, without an attempt, the messages of run whose first byte is not among the first sent bytes of Head and Bytes: the
 // connection is gone and never saw them. Called before Close.
 func (c *Consumer) Unwritten(run *Run, sent int) {
+	c.StoreFins()
 	c.ch.mu.Lock()
 	c.Refresh()
 	at := 0
@@ -292,6 +283,7 @@ func (c *Consumer) Close(now int64) {
 		return
 	}
 	c.closed = true
+	c.StoreFins()
 	n := 0
 	c.ch.mu.Lock()
 	c.Refresh()

@@ -50,6 +50,7 @@ func TestFinishedBeforeAKillIsFreed(t *testing.T) {
 		for _, d := range c.takeAll(t) {
 			require.NoError(t, c.Fin([]byte(d.id), Now()))
 		}
+		c.StoreFins()                            // as before an answer
 		r = r.crash(t, smallSegments, Options{}) // no EndBatch: the reclaimer was not told
 		defer r.Close()
 		require.Greater(t, len(segmentFiles(t, disk)), 15)

@@ -66,7 +66,7 @@ func (ch *Channel) restoreUnfinished() {
 	}
 	ch.eachUnfinished(streamMain, func(p, end mmapq.Pos) mmapq.Pos {
 		if mutantEvery("forget-inflight", 20) {
-			ch.finish(streamMain, p)
+			ch.finish(streamMain, p, p+1)
 			return p + 1
 		}
 		again(streamMain, p)

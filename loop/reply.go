@@ -187,6 +187,9 @@ func (c *conn) stageReply(r *reply) bool {
 // flushStage hands the stage to the socket. The stage belongs to one connection only during one event.
 func (c *conn) flushStage() {
 	if l := c.l; len(l.stage) > 0 {
+		if c.acked {
+			c.cons.StoreFins() // an answer tells that what came before it is done
+		}
 		c.sendControl(l.stage)
 		l.stage = l.stage[:0]
 	}
