@@ -87,8 +87,11 @@ func dropUnread(ctx *fasthttp.RequestCtx, left int) {
 // closeUnread ends the connection after the answer, and has it drain for a moment what the client is still sending.
 func closeUnread(ctx *fasthttp.RequestCtx) {
 	ctx.SetConnectionClose()
-	if c, ok := ctx.Conn().(*conn); ok {
+	switch c := ctx.Conn().(type) {
+	case *conn:
 		c.linger.Store(true)
+	case *secureConn:
+		c.below.linger.Store(true)
 	}
 }
 

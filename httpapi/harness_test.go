@@ -73,6 +73,12 @@ type fixture struct {
 // serveOn starts a fixture on an open listener; change may adjust its options.
 func serveOn(t *testing.T, listener net.Listener, change func(*Options)) *fixture {
 	t.Helper()
+	return serveWith(t, listener, change, nil)
+}
+
+// serveWith is serveOn with something to do before the server starts.
+func serveWith(t *testing.T, listener net.Listener, change func(*Options), prepare func(*Server)) *fixture {
+	t.Helper()
 	f := &fixture{addr: listener.Addr().String(), network: listener.Addr().Network(), log: &memoryLog{}, level: "info", lookupds: []string{}}
 	var err error
 	f.broker, err = fanout.Open(mmapq.NewHeapDisk(), mmapq.Options{Node: 7}, fanout.Options{MemQueueSize: 10000, MaxTopics: 10000, MaxChannelsPerTopic: 100})
@@ -88,6 +94,9 @@ func serveOn(t *testing.T, listener net.Listener, change func(*Options)) *fixtur
 		change(&o)
 	}
 	f.server = New(listener, o)
+	if prepare != nil {
+		prepare(f.server)
+	}
 	f.server.Start()
 	t.Cleanup(func() {
 		require.NoError(t, f.server.Stop())
@@ -98,9 +107,14 @@ func serveOn(t *testing.T, listener net.Listener, change func(*Options)) *fixtur
 
 func newFixture(t *testing.T, change func(*Options)) *fixture {
 	t.Helper()
+	return newFixtureWith(t, change, nil)
+}
+
+func newFixtureWith(t *testing.T, change func(*Options), prepare func(*Server)) *fixture {
+	t.Helper()
 	listener, err := Listen("127.0.0.1:0")
 	require.NoError(t, err)
-	return serveOn(t, listener, change)
+	return serveWith(t, listener, change, prepare)
 }
 
 func (f *fixture) listClients() []Client {

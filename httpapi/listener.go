@@ -44,12 +44,14 @@ const (
 // Serve gives up for good on such errors.
 type patient struct {
 	net.Listener
+	name   string    // in log lines
+	secure *security // nil without TLS
 	log    Logger
 	closed chan struct{} // closed by Close: ends a wait
 }
 
-func newPatient(l net.Listener, log Logger) *patient {
-	return &patient{Listener: l, log: log, closed: make(chan struct{})}
+func newPatient(name string, l net.Listener, log Logger) *patient {
+	return &patient{Listener: l, name: name, log: log, closed: make(chan struct{})}
 }
 
 // Accept waits for the next connection. It is called by one goroutine.
@@ -58,12 +60,15 @@ func (p *patient) Accept() (net.Conn, error) {
 	for {
 		c, err := p.Listener.Accept()
 		if err == nil {
+			if p.secure != nil {
+				return p.secure.wrap(&conn{Conn: c}), nil
+			}
 			return &conn{Conn: c}, nil
 		}
 		if !passing(err) {
 			return nil, err
 		}
-		p.log.Errorf("HTTP: accept failed, next try in %s - %s", wait, err)
+		p.log.Errorf("%s: accept failed, next try in %s - %s", p.name, wait, err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -84,13 +84,15 @@ func buildEndpoints(table []route) endpoints {
 
 // serve answers one request whose body, if any, may be read.
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
-	s.dispatch(ctx, false)
+	if !s.refusesPlain(ctx) {
+		s.dispatch(ctx, false)
+	}
 }
 
 // expect is asked when a client wants to know, before it sends the body, whether it may. 100 = it may, and serve follows; anything else
 // is the final answer, already written, and the connection ends with it. So a refused body is never read.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
-	if s.dispatch(ctx, true) {
+	if s.refusesPlain(ctx) || s.dispatch(ctx, true) {
 		closeUnread(ctx)
 		return ctx.Response.StatusCode()
 	}

@@ -69,23 +69,29 @@ type Options struct {
 	// Access writes the line of one request; nil = Log.Infof.
 	Access func(format string, args ...any)
 
+	// TLSRequired refuses every request that comes without TLS and names the port that has it; 0 = there is none.
+	TLSRequired bool
+	HTTPSPort   int
+
 	timeouts timeouts // zero = the defaults; set by tests
 }
 
-// Server is the HTTP API on one listener.
+// Server is the HTTP API on one listener, or on one without and one with TLS.
 type Server struct {
 	o         Options
 	endpoints endpoints
 	fast      *fasthttp.Server
 	process   *prometheus.Registry
 	expose    func(s *Server, x *exposition) // writes everything /metrics tells
-	listener  *patient
-	done      chan struct{} // closed when Serve has returned
-	serveErr  error         // valid after done
+	listeners []*patient
+	done      chan struct{} // closed when it no longer serves on one of them
+	serving   sync.WaitGroup
+	ended     sync.Once
+	serveErr  error // valid after done
 	startOnce sync.Once
 }
 
-// New makes a server of nsqd's API that owns listener from now on.
+// New makes a server of nsqd's API that owns listener from now on. nil: only what AddTLS adds is served.
 func New(listener net.Listener, o Options) *Server {
 	s := newServer(listener, o, table)
 	s.expose = exposeNsqd
@@ -100,7 +106,10 @@ func newServer(listener net.Listener, o Options, table []route) *Server {
 	if o.Access == nil {
 		o.Access = o.Log.Infof
 	}
-	s := &Server{o: o, endpoints: buildEndpoints(table), process: processRegistry(), listener: newPatient(listener, o.Log), done: make(chan struct{})}
+	s := &Server{o: o, endpoints: buildEndpoints(table), process: processRegistry(), done: make(chan struct{})}
+	if listener != nil {
+		s.listeners = append(s.listeners, newPatient("HTTP", listener, o.Log))
+	}
 	connections := o.MaxConnections
 	if connections == 0 {
 		connections = connectionsMax
@@ -132,16 +141,26 @@ func newServer(listener net.Listener, o Options, table []route) *Server {
 // Start serves in a goroutine of its own.
 func (s *Server) Start() {
 	s.startOnce.Do(func() {
-		s.o.Log.Infof("HTTP: listening on %s", s.listener.Addr())
-		go func() {
-			defer close(s.done)
-			s.serveErr = s.fast.Serve(s.listener)
-		}()
+		for _, l := range s.listeners {
+			s.o.Log.Infof("%s: listening on %s", l.name, l.Addr())
+			s.serving.Add(1)
+			go s.listen(l)
+		}
 	})
 }
 
-// Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// Addr is where the server listens first.
+func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+
+// listen serves on one listener until it ends.
+func (s *Server) listen(l *patient) {
+	defer s.serving.Done()
+	err := s.fast.Serve(l)
+	s.ended.Do(func() {
+		s.serveErr = err
+		close(s.done)
+	})
+}
 
 // Done is closed when the server no longer serves; Err then tells why.
 func (s *Server) Done() <-chan struct{} { return s.done }
@@ -158,11 +177,13 @@ func (s *Server) Err() error {
 // Stop closes the listener at once, then waits a short while for requests in progress, and closes what is left. After it, nothing of
 // this server touches the broker any more, unless a handler is still stuck there, which the error says.
 func (s *Server) Stop() error {
-	s.o.Log.Infof("HTTP: closing %s", s.listener.Addr())
+	for _, l := range s.listeners {
+		s.o.Log.Infof("%s: closing %s", l.name, l.Addr())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	err := s.fast.ShutdownWithContext(ctx)
-	<-s.done
+	s.serving.Wait()
 	if err != nil {
 		return fmt.Errorf("HTTP: requests still in progress after %s - %w", stopTimeout, err)
 	}
@@ -199,4 +220,9 @@ func isContinue(expectation []byte) bool {
 // warnings receives fasthttp's own messages.
 type warnings struct{ log Logger }
 
-func (w warnings) Printf(format string, args ...any) { w.log.Warnf("http: "+format, args...) }
+func (w warnings) Printf(format string, args ...any) {
+	if len(args) > 0 && isHandshake(args[len(args)-1]) { // logged in the words of the stock daemon
+		return
+	}
+	w.log.Warnf("http: "+format, args...)
+}

@@ -280,7 +280,7 @@ func TestAcceptOutlivesTheLackOfDescriptors(t *testing.T) {
 func TestStopEndsAWaitForDescriptors(t *testing.T) {
 	inner, err := Listen("127.0.0.1:0")
 	require.NoError(t, err)
-	l := newPatient(&starving{inner, 1 << 30}, &memoryLog{})
+	l := newPatient("HTTP", &starving{inner, 1 << 30}, &memoryLog{})
 	done := make(chan error)
 	go func() {
 		_, err := l.Accept()

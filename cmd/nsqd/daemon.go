@@ -37,7 +37,7 @@ type daemon struct {
 	keeper    *metadata.Keeper
 	kept      bool // the keeper has been started
 	tcp       *loop.Server
-	http      *httpapi.Server // nil when --http-address is empty
+	http      *httpapi.Server // nil when neither HTTP nor HTTPS is on
 	statsd    *httpapi.Statsd // nil without --statsd-address
 
 	peers    atomic.Pointer[lookupd.Peers] // nil until the ports are known
@@ -151,17 +151,35 @@ func (d *daemon) listen() (err error) {
 		d.tcp = nil // Start has cleaned up
 		return err
 	}
-	tcpPort := portOf(d.tcp.Addrs()[0])
-	if d.o.HTTPAddress == "" {
-		d.o.Bound(tcpPort, 0)
+	return d.listenHTTP(portOf(d.tcp.Addrs()[0]))
+}
+
+// listenHTTP opens the ports of the HTTP API: without TLS, with it, both or none.
+func (d *daemon) listenHTTP(tcpPort int) (err error) {
+	var plain, secure net.Listener
+	if d.o.HTTPAddress != "" {
+		if plain, err = httpapi.Listen(d.o.HTTPAddress); err != nil {
+			return err
+		}
+	}
+	config := d.o.ServerTLS()
+	if config != nil && d.o.HTTPSAddress != "" {
+		if secure, err = net.Listen("tcp", d.o.HTTPSAddress); err != nil {
+			err = fmt.Errorf("listen (%s) failed - %w", d.o.HTTPSAddress, err)
+			if plain != nil {
+				err = errors.Join(err, plain.Close())
+			}
+			return err
+		}
+	}
+	d.o.Bound(tcpPort, httpapi.Port(plain))
+	if plain == nil && secure == nil {
 		return nil
 	}
-	listener, err := httpapi.Listen(d.o.HTTPAddress)
-	if err != nil {
-		return err
+	d.http = httpapi.New(plain, d.httpOptions(tcpPort, httpapi.Port(plain), httpapi.Port(secure)))
+	if secure != nil {
+		d.http.AddTLS(secure, config, d.o.MaxTLSHandshakes)
 	}
-	d.o.Bound(tcpPort, httpapi.Port(listener))
-	d.http = httpapi.New(listener, d.httpOptions(tcpPort, httpapi.Port(listener)))
 	d.http.Start()
 	return nil
 }

@@ -90,7 +90,7 @@ func (d *daemon) loopOptions() loop.Options {
 	}
 }
 
-func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
+func (d *daemon) httpOptions(tcpPort, httpPort, httpsPort int) httpapi.Options {
 	o := d.o
 	return httpapi.Options{
 		Broker:  d.broker,
@@ -114,6 +114,8 @@ func (d *daemon) httpOptions(tcpPort, httpPort int) httpapi.Options {
 			MaxOutputBufferSize: o.MaxOutputBufferSize, MaxOutputBufferTimeout: o.MaxOutputBufferTimeout,
 			MaxDeflateLevel: o.MaxDeflateLevel, TopologyZone: o.TopologyZone, TopologyRegion: o.TopologyRegion,
 		},
+		TLSRequired:    o.TLSRequired == options.TLSRequiredEverywhere,
+		HTTPSPort:      httpsPort,
 		MaxMsgSize:     o.MaxMsgSize,
 		MaxBodySize:    o.MaxBodySize,
 		MaxReqTimeout:  o.MaxReqTimeout,

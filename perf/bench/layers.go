@@ -25,7 +25,7 @@ func (o *options) putOnLayers(dir string) error {
 		return err
 	}
 	o.link.TLS = certificate.Client()
-	o.layerArgs = []string{"--tls-cert=" + cert, "--tls-key=" + key}
+	o.layerArgs = []string{"--tls-cert=" + cert, "--tls-key=" + key, "--https-address="}
 	return nil
 }
 
