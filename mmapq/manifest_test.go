@@ -41,7 +41,7 @@ func TestNewerManifestIsRefused(t *testing.T) {
 		"format":       func(b []byte) { b[8]++ },
 		"feature bit":  func(b []byte) { b[12] |= 1 },
 		"record kind":  func([]byte) {},
-		"damaged head": func(b []byte) { b[20]++ },
+		"damaged head": func(b []byte) { clear(b[20:28]) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := NewHeapDisk()

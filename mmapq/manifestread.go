@@ -42,13 +42,22 @@ func readManifest(d Disk) (found manifestFound, raw []byte, err error) {
 
 func parseManifest(buf []byte) (found manifestFound, err error) {
 	le := binary.LittleEndian
-	if len(buf) < manifestHeader || [8]byte(buf) != manifestMagic || crc32.Checksum(buf[:28], castagnoli) != le.Uint32(buf[28:]) {
+	if len(buf) < manifestHeader {
 		return found, fmt.Errorf("%s: %w", ManifestName, errManifestHeader)
 	}
-	if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:]) != 0 {
-		return found, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)
-	}
 	salt := le.Uint64(buf[20:])
+	switch {
+	case [8]byte(buf) == manifestMagic && crc32.Checksum(buf[:28], castagnoli) == le.Uint32(buf[28:]):
+		if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:]) != 0 {
+			return found, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)
+		}
+	default:
+		var ok bool
+		if salt, ok = guessSalt(buf[manifestHeader:], salt); !ok {
+			return found, fmt.Errorf("%s: %w", ManifestName, errManifestHeader)
+		}
+		found.lost = manifestHeader
+	}
 	p, number := buf[manifestHeader:], uint64(0)
 	for {
 		r, n := parseRecord(p, salt, number)
@@ -67,6 +76,20 @@ func parseManifest(buf []byte) (found manifestFound, err error) {
 	found.torn = int64(len(p))
 	found.salt, found.next, found.end = salt, number, int64(len(buf)-len(p))
 	return found, nil
+}
+
+// guessSalt finds the salt under which the first record passes, where the header does not: as it stands there, or with one bit turned.
+func guessSalt(records []byte, salt uint64) (uint64, bool) {
+	for bit := -1; bit < 64; bit++ {
+		try := salt
+		if bit >= 0 {
+			try ^= 1 << bit
+		}
+		if _, n := parseRecord(records, try, 0); n > 0 {
+			return try, true
+		}
+	}
+	return 0, false
 }
 
 // parseRecord returns the record at the start of p and its length, 0 if there is no valid one.

@@ -368,9 +368,12 @@ func (st *Store) removeOrphans() error {
 		if !st.orphan(name) {
 			continue
 		}
-		if st.found.LostBytes > 0 {
+		switch {
+		case st.found.LostBytes > 0:
 			err = st.setAside(name, "the damaged manifest does not say whose it is")
-		} else {
+		case st.found.TornBytes > 0 && st.ahead(name):
+			err = st.setAside(name, "the record that would say whose it is was cut off the manifest")
+		default:
 			err = st.disk.Remove(name)
 		}
 		if err != nil && !isNotExist(err) {
@@ -378,6 +381,28 @@ func (st *Store) removeOrphans() error {
 		}
 	}
 	return nil
+}
+
+// ahead tells whether a segment file that nothing refers to is younger than every segment of its log: then it is not one that was freed, the
+// record of it is missing. Asked where the end of the manifest is.
+func (st *Store) ahead(name string) bool {
+	m, err := st.disk.OpenMapped(name)
+	if err != nil {
+		return false // no segment, or too short to be one
+	}
+	h, err := getHeader(m.Mem)
+	if err := m.Unmap(); err != nil {
+		st.warn("unmap %s: %v", name, err)
+	}
+	if err != nil || st.man.model.topics[h.topicID] == nil {
+		return false
+	}
+	for _, s := range st.man.model.segments {
+		if s.topic == h.topicID && s.stream == h.stream && s.seq >= h.seq {
+			return false
+		}
+	}
+	return true
 }
 
 // orphan tells whether name is a segment or state file of ours that nothing in the manifest refers to.
