@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut fulldisk mutants bench benchstat compat corpus timing clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk mutants bench statsbench benchstat compat corpus timing clean
 
 all: build
 
@@ -83,6 +83,10 @@ PKGS   ?= ./codec ./mmapq ./fanout ./loop
 COUNT  ?= 6
 benchstat:
 	GO=$(GO) perf/benchstat.sh $(REF) $(COUNT) $(PKGS)
+
+# What /stats costs with 10,000 channels and clients, ours and any other nsqd: make statsbench PEER=/path/to/nsqd
+statsbench: build
+	$(GO) run ./perf/statsbench -ours $(BIN)/nsqd $(if $(PEER),-peer $(PEER),)
 
 # The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
 compat:

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nsqloop/nsqloop/mmapq"
@@ -18,6 +19,7 @@ type TopicStats struct {
 
 // ChannelStats is one channel for /stats.
 type ChannelStats struct {
+	Channel                                  *Channel
 	Name                                     string
 	Depth, BackendDepth, InFlight, Deferred  int64
 	MessageCount, RequeueCount, TimeoutCount uint64
@@ -30,7 +32,10 @@ type ChannelStats struct {
 }
 
 // Stats takes each lock shortly; figures of different channels are of slightly different moments.
-func (t *Topic) Stats() TopicStats {
+func (t *Topic) Stats() TopicStats { return t.StatsInto(nil) }
+
+// StatsInto is Stats with the memory of an earlier call's Channels, which are lost.
+func (t *Topic) StatsInto(channels []ChannelStats) TopicStats {
 	s := TopicStats{Name: t.name, Paused: t.paused.Load()}
 	for i, l := range t.logs {
 		m, n := l.Totals()
@@ -45,7 +50,7 @@ func (t *Topic) Stats() TopicStats {
 		s.BackendDepth = 0
 	}
 	list := t.Channels()
-	s.Channels = make([]ChannelStats, 0, len(list))
+	s.Channels = slices.Grow(channels[:0], len(list))
 	var meters []*latencyMeter
 	for _, ch := range list {
 		s.Channels = append(s.Channels, ch.Stats())
@@ -80,6 +85,7 @@ func (ch *Channel) Stats() ChannelStats {
 		ch.overflow(limit, ch.t.b.opts.MemQueueSize)
 	}
 	s := ChannelStats{
+		Channel:      ch,
 		Name:         ch.name,
 		Depth:        ch.waiting(limit) + int64(ch.side.len()),
 		Deferred:     int64(ch.deferred.len()),

@@ -1,10 +1,23 @@
 package httpapi
 
+import "github.com/nsqloop/nsqloop/fanout"
+
+// Connections are the TCP connections at one moment, numbered from 0. They belong to one goroutine.
+type Connections interface {
+	Len() int
+	// Subscription is what a connection consumes; nil for nothing.
+	Subscription(i int) *fanout.Channel
+	// Publishes tells whether a connection has published.
+	Publishes(i int) bool
+	// Show fills in everything about a connection but PubCounts; what c held before is overwritten.
+	Show(i int, c *Client)
+	// Release ends the use of everything that was shown.
+	Release()
+}
+
 // Client is one TCP connection as /stats shows it. The order of the fields is part of the API. ID and Hostname are those of IDENTIFY, or
 // the peer's address before it.
 type Client struct {
-	Topic   string `json:"-"` // what it subscribed to; "" = nothing
-	Channel string `json:"-"`
 	// Published holds a count per topic; a connection with none is not a producer.
 	Published []PubCount `json:"-"`
 

@@ -48,7 +48,7 @@ func FuzzConnection(f *testing.F) {
 		inner, err := Listen("127.0.0.1:0")
 		require.NoError(t, err)
 		require.NoError(t, inner.Close())
-		s := New(inner, Options{Broker: broker, Log: log, Clients: func() []Client { return nil }, Config: func(string) (any, bool) { return nil, false },
+		s := New(inner, Options{Broker: broker, Log: log, Clients: func() Connections { return clientList{} }, Config: func(string) (any, bool) { return nil, false },
 			SetLogLevel: func(string) error { return nil }, MaxMsgSize: 1000, MaxBodySize: 5000, MaxReqTimeout: time.Second})
 		c := &scripted{Reader: strings.NewReader(raw)}
 		if err := s.fast.ServeConn(c); err != nil && c.said.Len() == 0 && raw != "" {

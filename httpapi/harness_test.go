@@ -64,7 +64,7 @@ type fixture struct {
 	log     *memoryLog
 
 	mu      sync.Mutex
-	clients []Client
+	clients []testClient
 	level   string
 
 	lookupds []string
@@ -117,11 +117,34 @@ func newFixtureWith(t *testing.T, change func(*Options), prepare func(*Server)) 
 	return serveWith(t, listener, change, prepare)
 }
 
-func (f *fixture) listClients() []Client {
+func (f *fixture) listClients() Connections {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]Client(nil), f.clients...)
+	return clientList{f.broker, append([]testClient(nil), f.clients...)}
 }
+
+// testClient is a connection with the names of what it consumes.
+type testClient struct {
+	Client
+	topic, channel string
+}
+
+// clientList shows what a test made up.
+type clientList struct {
+	broker *fanout.Broker
+	list   []testClient
+}
+
+func (l clientList) Len() int { return len(l.list) }
+func (l clientList) Subscription(i int) *fanout.Channel {
+	if t := l.broker.LookupTopic(l.list[i].topic); t != nil {
+		return t.LookupChannel(l.list[i].channel)
+	}
+	return nil
+}
+func (l clientList) Publishes(i int) bool  { return len(l.list[i].Published) > 0 }
+func (l clientList) Show(i int, c *Client) { *c = l.list[i].Client }
+func (l clientList) Release()              {}
 
 func (f *fixture) config(key string) (any, bool) {
 	f.mu.Lock()

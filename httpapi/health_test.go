@@ -42,7 +42,7 @@ func TestFailedDisk(t *testing.T) {
 	broker, err := fanout.Open(disk, mmapq.Options{Sync: mmapq.SyncAlways}, fanout.Options{})
 	require.NoError(t, err)
 	log := &memoryLog{}
-	s := New(listener, Options{Broker: broker, Log: log, Clients: func() []Client { return nil }, MaxMsgSize: 100, MaxBodySize: 1000})
+	s := New(listener, Options{Broker: broker, Log: log, Clients: func() Connections { return clientList{} }, MaxMsgSize: 100, MaxBodySize: 1000})
 	s.Start()
 	t.Cleanup(func() {
 		require.NoError(t, s.Stop())

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 
 	"github.com/valyala/fasthttp"
@@ -13,9 +14,17 @@ type reply struct {
 	status int // 0 = 200
 	body   []byte
 	json   bool   // body is JSON; otherwise its type is guessed from the content, as the stock daemon does
+	text   bool   // body is plain text, and that is known without a look
 	bare   bool   // without X-Nsq-Content-Type
 	direct bool   // the handler has already written the response
 	allow  string // Allow header, "" = none
+	stream stream // instead of body: written while it is made
+}
+
+// stream is a body that writes itself into the response.
+type stream interface {
+	io.Reader
+	fasthttp.BodyWriterTo
 }
 
 var okReply = reply{body: []byte("OK")}
@@ -62,7 +71,7 @@ func (r *reply) write(ctx *fasthttp.RequestCtx) {
 	switch {
 	case r.json:
 		h.SetContentType(jsonType)
-	case bytes.Equal(r.body, okReply.body):
+	case r.text || bytes.Equal(r.body, okReply.body):
 		h.SetContentType(textType)
 	case len(r.body) > 0:
 		h.SetContentType(http.DetectContentType(r.body))
@@ -73,5 +82,16 @@ func (r *reply) write(ctx *fasthttp.RequestCtx) {
 	if r.allow != "" {
 		h.Set(fasthttp.HeaderAllow, r.allow)
 	}
-	ctx.Response.SetBodyRaw(r.body)
+	if r.stream == nil {
+		ctx.Response.SetBodyRaw(r.body)
+		return
+	}
+	if !ctx.Request.Header.IsHTTP11() { // has no chunks
+		var body bytes.Buffer
+		// A buffer takes everything.
+		_, _ = r.stream.WriteTo(&body)
+		ctx.Response.SetBodyRaw(body.Bytes())
+		return
+	}
+	ctx.Response.SetBodyStream(r.stream, -1)
 }

@@ -46,7 +46,7 @@ type Options struct {
 	Log    Logger
 
 	// Clients lists the TCP connections that /stats shows: consumers, and producers that have published.
-	Clients func() []Client
+	Clients func() Connections
 	// Config returns the value of an option by its configuration key; SetLogLevel takes one of the level words.
 	Config      func(key string) (any, bool)
 	SetLogLevel func(word string) error

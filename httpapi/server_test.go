@@ -214,7 +214,7 @@ func TestClaimedLengthIsNotAllocated(t *testing.T) {
 }
 
 func TestPanicIsAnsweredAndLogged(t *testing.T) {
-	f := newFixture(t, func(o *Options) { o.Clients = func() []Client { panic("planted") } })
+	f := newFixture(t, func(o *Options) { o.Clients = func() Connections { panic("planted") } })
 	got := f.call(t, "GET", "/stats", "")
 	require.Equal(t, 500, got.status)
 	require.Equal(t, `{"message":"INTERNAL_ERROR"}`, got.body)

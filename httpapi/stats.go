@@ -1,6 +1,13 @@
 package httpapi
 
-import "github.com/nsqloop/nsqloop/fanout"
+import (
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nsqloop/nsqloop/fanout"
+)
 
 // latency is the e2e_processing_latency object. It must always be there, tools fail without it.
 type latency struct {
@@ -34,6 +41,8 @@ type topicStats struct {
 }
 
 type channelStats struct {
+	Channel *fanout.Channel `json:"-"`
+
 	Name           string   `json:"channel_name"`
 	Depth          int64    `json:"depth"`
 	BackendDepth   int64    `json:"backend_depth"`
@@ -46,19 +55,9 @@ type channelStats struct {
 	RequeueCount   uint64   `json:"requeue_count"`
 	TimeoutCount   uint64   `json:"timeout_count"`
 	ClientCount    int      `json:"client_count"`
-	Clients        []Client `json:"clients"`
+	Clients        []Client `json:"clients"` // only for readers of the answer: the encoders take them from the connections
 	Paused         bool     `json:"paused"`
 	Latency        latency  `json:"e2e_processing_latency"`
-}
-
-// report is the whole answer of /stats. nil and empty lists are told apart on the wire: see collect.
-type report struct {
-	Version   string       `json:"version"`
-	Health    string       `json:"health"`
-	StartTime int64        `json:"start_time"`
-	Topics    []topicStats `json:"topics"`
-	Memory    *memory      `json:"memory,omitempty"`
-	Producers []Client     `json:"producers"`
 }
 
 // statsQuery holds the parameters of /stats.
@@ -89,90 +88,180 @@ func stats(s *Server, r *request) reply {
 		return refusal
 	}
 	q := parseStatsQuery(r.args)
-	report := s.collect(q)
-	if q.json {
-		return jsonReply(report)
-	}
-	return reply{body: s.statsText(report)}
+	return reply{json: q.json, text: !q.json, stream: s.openStats(q)}
 }
 
-// collect gathers what q asks for. A topic that does not exist makes both lists null; topics that lack the wanted channel are left out.
-func (s *Server) collect(q statsQuery) *report {
-	out := &report{Version: s.o.Version, Health: health(s.o.Broker.Health()), StartTime: s.o.StartTime.Unix()}
-	if q.mem {
-		m := readMemory()
-		out.Memory = &m
+// statsStream writes the answer of /stats piece by piece, a topic at a time, so that what it needs does not grow with the number of topics. It
+// holds no lock between pieces; figures of different topics are of slightly different moments. Owned by the request's goroutine.
+type statsStream struct {
+	s       *Server
+	q       statsQuery
+	topics  []*fanout.Topic
+	unknown bool         // the wanted topic does not exist: both lists are null
+	clients *clientLists // nil: not asked for
+	now     time.Time
+
+	figures  []fanout.ChannelStats // of the topic at hand
+	channels []channelStats        // the same as they are shown
+	client   Client                // the one at hand
+}
+
+// openStats finds out what q asks for.
+func (s *Server) openStats(q statsQuery) *statsStream {
+	st := &statsStream{s: s, q: q, now: time.Now()}
+	if q.topic == "" {
+		st.topics = s.o.Broker.Topics()
+	} else if topic := s.o.Broker.LookupTopic(q.topic); topic != nil {
+		st.topics = []*fanout.Topic{topic}
+	} else {
+		st.unknown = true
+		return st
 	}
-	topics := s.o.Broker.Topics()
-	if q.topic != "" {
-		topic := s.o.Broker.LookupTopic(q.topic)
-		if topic == nil {
-			return out
-		}
-		topics = []*fanout.Topic{topic}
-	}
-	var consumers map[channelKey][]Client
 	if q.clients {
-		consumers, out.Producers = s.clients(q.topic)
+		st.clients = groupClients(s.o.Clients())
 	}
-	out.Topics = make([]topicStats, 0, len(topics))
-	for _, topic := range topics {
-		if t, ok := collectTopic(topic, q, consumers); ok {
-			out.Topics = append(out.Topics, t)
-		}
-	}
-	return out
+	return st
 }
 
-type channelKey struct{ topic, channel string }
+// statsPiece is how much is gathered before it is sent.
+const statsPiece = 256 << 10
 
-// clients sorts the connections into consumers by channel and producers; one that is both stands in both. A count of publishes is shown
-// for one topic only: the wanted one, or without that the first.
-func (s *Server) clients(topic string) (consumers map[channelKey][]Client, producers []Client) {
-	consumers = make(map[channelKey][]Client)
-	for _, c := range s.o.Clients() {
-		for i, count := range c.Published {
-			if topic == "" || count.Topic == topic {
-				c.PubCounts = c.Published[i : i+1]
-				break
-			}
+var statsPool = sync.Pool{New: func() any { b := make([]byte, 0, statsPiece+statsPiece/4); return &b }}
+
+// WriteTo writes everything. It is what the server calls; see SupportsBodyWriteTo.
+func (st *statsStream) WriteTo(w io.Writer) (total int64, err error) {
+	pooled := statsPool.Get().(*[]byte)
+	buf := (*pooled)[:0]
+	flush := func(b []byte, least int) []byte {
+		if err != nil {
+			return b[:0] // nobody reads on
 		}
-		if c.Channel != "" {
-			key := channelKey{c.Topic, c.Channel}
-			consumers[key] = append(consumers[key], c)
+		if len(b) < least {
+			return b
 		}
-		if len(c.Published) > 0 {
-			producers = append(producers, c)
-		}
+		var n int
+		n, err = w.Write(b)
+		total += int64(n)
+		return b[:0]
 	}
-	return consumers, producers
+	if st.q.json {
+		buf = st.json(buf, flush)
+	} else {
+		buf = st.text(buf, flush)
+	}
+	buf = flush(buf, 1)
+	st.clients.release()
+	if cap(buf) <= 4*statsPiece {
+		*pooled = buf[:0]
+		statsPool.Put(pooled)
+	}
+	return total, err
 }
 
-// collectTopic converts one topic. false: it does not have the wanted channel.
-func collectTopic(topic *fanout.Topic, q statsQuery, consumers map[channelKey][]Client) (topicStats, bool) {
-	from := topic.Stats()
-	to := topicStats{
-		Name: from.Name, Depth: from.Depth, BackendDepth: from.BackendDepth, MessageCount: from.MessageCount,
-		MessageBytes: from.MessageBytes, Paused: from.Paused, Latency: latencyFrom(from.Latency), Channels: make([]channelStats, 0, len(from.Channels)),
+// SupportsBodyWriteTo tells the HTTP library that WriteTo is all there is.
+func (st *statsStream) SupportsBodyWriteTo() bool { return true }
+
+// Read is there because a body must be a reader.
+func (st *statsStream) Read([]byte) (int, error) {
+	panic("BUG: a stream of statistics is written, not read")
+}
+
+// clientLists are the consumers of each channel, as lists through next, and the producers; a connection that is both stands in both.
+type clientLists struct {
+	connections Connections
+	first       map[*fanout.Channel]int32 // 1 + the number of a channel's first client
+	next        []int32                   // 1 + the number of the next of the same channel; 0 = none
+	producers   []int32
+}
+
+var listsPool = sync.Pool{New: func() any { return &clientLists{first: map[*fanout.Channel]int32{}} }}
+
+func groupClients(connections Connections) *clientLists {
+	l := listsPool.Get().(*clientLists)
+	n := connections.Len()
+	l.connections = connections
+	l.next = slices.Grow(l.next[:0], n)[:n]
+	clear(l.next)
+	l.producers = l.producers[:0]
+	for i := n - 1; i >= 0; i-- {
+		if ch := connections.Subscription(i); ch != nil {
+			l.next[i] = l.first[ch]
+			l.first[ch] = int32(i + 1)
+		}
+		if connections.Publishes(i) {
+			l.producers = append(l.producers, int32(i))
+		}
 	}
+	slices.Reverse(l.producers)
+	return l
+}
+
+// release gives everything back. nil has nothing.
+func (l *clientLists) release() {
+	if l == nil {
+		return
+	}
+	l.connections.Release()
+	l.connections = nil
+	clear(l.first)
+	listsPool.Put(l)
+}
+
+// show fetches one connection. A count of publishes is shown for one topic only: the wanted one, or without that the first. The result is valid
+// until the next call.
+func (st *statsStream) show(i int32) *Client {
+	c := &st.client
+	st.clients.connections.Show(int(i), c)
+	for j := range c.Published {
+		if st.q.topic == "" || c.Published[j].Topic == st.q.topic {
+			c.PubCounts = c.Published[j : j+1]
+			return c
+		}
+	}
+	c.PubCounts = nil
+	return c
+}
+
+// consumers calls f for each consumer of a channel, with its number among them. No calls if clients were not asked for.
+func (st *statsStream) consumers(ch *fanout.Channel, f func(n int, c *Client)) {
+	if st.clients == nil {
+		return
+	}
+	n := 0
+	for i := st.clients.first[ch]; i != 0; i = st.clients.next[i-1] {
+		f(n, st.show(i-1))
+		n++
+	}
+}
+
+// producers calls f for each producer, with its number among them, and returns how many there are.
+func (st *statsStream) producers(f func(n int, c *Client)) int {
+	if st.clients == nil {
+		return 0
+	}
+	for n, i := range st.clients.producers {
+		f(n, st.show(i))
+	}
+	return len(st.clients.producers)
+}
+
+// collect converts one topic without its channels' clients. Its channels are valid until the next call. false: it does not have the wanted channel.
+func (st *statsStream) collect(topic *fanout.Topic) (topicStats, bool) {
+	from := topic.StatsInto(st.figures)
+	st.figures, st.channels = from.Channels, st.channels[:0]
 	for i := range from.Channels {
 		c := &from.Channels[i]
-		if q.channel != "" && q.channel != c.Name {
+		if st.q.channel != "" && st.q.channel != c.Name {
 			continue
 		}
-		to.Channels = append(to.Channels, channelStats{
-			Name: c.Name, Depth: c.Depth, BackendDepth: c.BackendDepth, InFlightCount: c.InFlight, DeferredCount: c.Deferred,
+		st.channels = append(st.channels, channelStats{
+			Channel: c.Channel, Name: c.Name, Depth: c.Depth, BackendDepth: c.BackendDepth, InFlightCount: c.InFlight, DeferredCount: c.Deferred,
 			MessageCount: c.MessageCount, GlobalCount: c.GlobalMsgCount, RequeueCount: c.RequeueCount, TimeoutCount: c.TimeoutCount,
-			ClientCount: c.ClientCount, Paused: c.Paused, Latency: latencyFrom(c.Latency), Clients: channelClients(q, consumers[channelKey{from.Name, c.Name}]),
+			ClientCount: c.ClientCount, Paused: c.Paused, Latency: latencyFrom(c.Latency),
 		})
 	}
-	return to, q.channel == "" || len(to.Channels) > 0
-}
-
-// channelClients is null when clients were not asked for, and a list otherwise.
-func channelClients(q statsQuery, clients []Client) []Client {
-	if q.clients && clients == nil {
-		return []Client{}
-	}
-	return clients
+	return topicStats{
+		Name: from.Name, Depth: from.Depth, BackendDepth: from.BackendDepth, MessageCount: from.MessageCount,
+		MessageBytes: from.MessageBytes, Paused: from.Paused, Latency: latencyFrom(from.Latency), Channels: st.channels,
+	}, st.q.channel == "" || len(st.channels) > 0
 }

@@ -2,6 +2,10 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -9,15 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func twoClients(now time.Time) []Client {
-	return []Client{
-		{Topic: "t1", Channel: "ch1", ID: "cons1", Hostname: "a.b.c", Version: "V2", RemoteAddress: "127.0.0.1:44330", State: 3, ReadyCount: 5,
+func twoClients(now time.Time) []testClient {
+	return []testClient{
+		{topic: "t1", channel: "ch1", Client: Client{ID: "cons1", Hostname: "a.b.c", Version: "V2", RemoteAddress: "127.0.0.1:44330", State: 3, ReadyCount: 5,
 			InFlightCount: 4, MessageCount: 4, FinishCount: 1, RequeueCount: 2, ConnectTime: now.Unix(), UserAgent: "py/2 <&>",
-			TopologyZone: "z1", TopologyRegion: "r1"},
-		{Topic: "t1", Channel: "ch2", ID: "127.0.0.1", Hostname: "127.0.0.1", Version: "V2", RemoteAddress: "127.0.0.1:44356", State: 3,
-			ConnectTime: now.Unix(), Published: []PubCount{{"t1", 7}, {"t2", 1}}},
-		{ID: "", Hostname: "", Version: "V2", RemoteAddress: "127.0.0.1:44354", ConnectTime: now.Unix(), Published: []PubCount{{"t3", 1}}},
-		{ID: "idle", Hostname: "idle", Version: "V2", RemoteAddress: "127.0.0.1:1", ConnectTime: now.Unix()},
+			TopologyZone: "z1", TopologyRegion: "r1"}},
+		{topic: "t1", channel: "ch2", Client: Client{ID: "127.0.0.1", Hostname: "127.0.0.1", Version: "V2", RemoteAddress: "127.0.0.1:44356", State: 3,
+			ConnectTime: now.Unix(), Published: []PubCount{{"t1", 7}, {"t2", 1}}}},
+		{Client: Client{ID: "", Hostname: "", Version: "V2", RemoteAddress: "127.0.0.1:44354", ConnectTime: now.Unix(), Published: []PubCount{{"t3", 1}}}},
+		{Client: Client{ID: "idle", Hostname: "idle", Version: "V2", RemoteAddress: "127.0.0.1:1", ConnectTime: now.Unix()}},
 	}
 }
 
@@ -41,6 +45,104 @@ func TestClientObjectKeepsItsOrder(t *testing.T) {
 		`"ready_count":5,"in_flight_count":4,"message_count":4,"finish_count":1,"requeue_count":2,"connect_ts":`+string(ts)+`,"sample_rate":0,`+
 		`"deflate":false,"snappy":false,"user_agent":"py/2 \u003c\u0026\u003e","topology_zone":"z1","topology_region":"r1",`+tail+`]`)
 	require.Contains(t, body, `"topology_region":"","pub_counts":[{"topic":"t1","count":7}],`+tail+`]`)
+}
+
+// report is the whole answer of /stats as encoding/json sees it.
+type report struct {
+	Version   string       `json:"version"`
+	Health    string       `json:"health"`
+	StartTime int64        `json:"start_time"`
+	Topics    []topicStats `json:"topics"`
+	Memory    *memory      `json:"memory,omitempty"`
+	Producers []Client     `json:"producers"`
+}
+
+// What is written by hand must be what encoding/json makes of the types, field by field.
+func TestEncodersAgreeWithTheTypes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	texts := []string{"", "plain", "<&>\"\\", "\x00\n\t", "\u2028é", "\xff"}
+	random := func(v any) {
+		fields := reflect.ValueOf(v).Elem()
+		for i := range fields.NumField() {
+			switch f := fields.Field(i); f.Kind() {
+			case reflect.String:
+				f.SetString(texts[rng.IntN(len(texts))])
+			case reflect.Bool:
+				f.SetBool(rng.IntN(2) == 0)
+			case reflect.Int, reflect.Int32, reflect.Int64:
+				f.SetInt(rng.Int64N(2000) * rng.Int64N(2))
+			case reflect.Uint64:
+				f.SetUint(rng.Uint64N(2000) * rng.Uint64N(2))
+			}
+		}
+	}
+	latencies := []latency{{}, {Count: 2, Percentiles: []latencyValue{{1, 1e6}, {0.99, 2.5}}}}
+	for range 500 {
+		var client Client
+		random(&client)
+		if rng.IntN(2) == 0 {
+			client.PubCounts = []PubCount{{texts[rng.IntN(len(texts))], 3}}
+		}
+		want, err := json.Marshal(&client)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(appendClient(nil, &client)))
+
+		var c channelStats
+		random(&c)
+		c.Latency = latencies[rng.IntN(2)]
+		c.Clients = []Client{client}
+		want, err = json.Marshal(&c)
+		require.NoError(t, err)
+		got := append(appendClient(append(appendChannelHead(nil, &c), '['), &client), ']')
+		require.Equal(t, string(want), string(appendChannelTail(got, &c)))
+
+		st := statsStream{} // clients were not asked for
+		topic := topicStats{Channels: []channelStats{}}
+		random(&topic)
+		topic.Latency = latencies[rng.IntN(2)]
+		for range rng.IntN(3) {
+			c.Clients = nil
+			topic.Channels = append(topic.Channels, c)
+		}
+		want, err = json.Marshal(&topic)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(st.appendTopic(nil, &topic, func(b []byte, _ int) []byte { return b })))
+	}
+}
+
+// An answer of many pieces is one answer, over HTTP/1.0 too.
+func TestLargeStatsAreStreamed(t *testing.T) {
+	f := newFixture(t, nil)
+	for i := range 20 {
+		topic, err := f.broker.Topic(fmt.Appendf(nil, "topic%02d", i))
+		require.NoError(t, err)
+		for j := range 100 {
+			_, err := topic.Channel(fmt.Appendf(nil, "channel%d", j))
+			require.NoError(t, err)
+			f.clients = append(f.clients, testClient{topic: topic.Name(), channel: fmt.Sprintf("channel%d", j), Client: Client{ID: "c", Version: "V2", RemoteAddress: "1.2.3.4:5",
+				Published: []PubCount{{topic.Name(), 1}}}})
+		}
+	}
+	for _, format := range []string{"format=json&", ""} {
+		var bodies []string
+		for _, version := range []string{"1.1", "1.0"} {
+			c := dial(t, "tcp", f.addr)
+			c.send(t, "GET /stats?"+format+"include_mem=0 HTTP/"+version+"\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
+			a, err := c.read("GET")
+			require.NoError(t, err)
+			require.Greater(t, len(a.body), 2*statsPiece)
+			bodies = append(bodies, regexp.MustCompile(`uptime \S+|connected: \S+`).ReplaceAllString(a.body, ""))
+			c.send(t, line("GET", "/ping"))
+			a, err = c.read("GET")
+			require.NoError(t, err)
+			require.Equal(t, "OK", a.body, "the connection goes on")
+		}
+		require.Equal(t, bodies[0], bodies[1])
+	}
+	topics, producers := statsOf(t, f, "")
+	require.Len(t, topics, 20)
+	require.Len(t, producers, 2000)
+	require.Len(t, topics[7].Channels[99].Clients, 1)
 }
 
 // statsOf decodes the parts of /stats that depend on the query.

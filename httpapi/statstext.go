@@ -1,45 +1,62 @@
 package httpapi
 
 import (
-	"bytes"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// statsText is /stats for people.
-func (s *Server) statsText(r *report) []byte {
-	now := time.Now()
-	var w bytes.Buffer
-	fmt.Fprintf(&w, "%s\n", s.o.Built)
-	fmt.Fprintf(&w, "start_time %s\n", s.o.StartTime.Format(time.RFC3339))
-	fmt.Fprintf(&w, "uptime %s\n", now.Sub(s.o.StartTime))
-	fmt.Fprintf(&w, "\nHealth: %s\n", r.Health)
-	if r.Memory != nil {
-		memoryText(&w, r.Memory)
+// text is /stats for people; flush sends what there is if it is at least so much.
+func (st *statsStream) text(b []byte, flush func(b []byte, least int) []byte) []byte {
+	o := &st.s.o
+	b = fmt.Appendf(b, "%s\nstart_time %s\nuptime %s\n\nHealth: %s\n", o.Built, o.StartTime.Format(time.RFC3339), st.now.Sub(o.StartTime),
+		health(o.Broker.Health()))
+	if st.q.mem {
+		m := readMemory()
+		b = memoryText(b, &m)
 	}
-	if len(r.Topics) == 0 {
-		w.WriteString("\nTopics: None\n")
-	} else {
-		w.WriteString("\nTopics:")
+	any := false
+	for _, topic := range st.topics {
+		t, ok := st.collect(topic)
+		if !ok {
+			continue
+		}
+		if !any {
+			b = append(b, "\nTopics:"...)
+		}
+		any = true
+		b = topicText(b, &t)
+		for i := range t.Channels {
+			c := &t.Channels[i]
+			b = channelText(b, c)
+			st.consumers(c.Channel, func(_ int, client *Client) {
+				b = append(b, "        "...)
+				b = flush(append(clientText(b, client, st.now), '\n'), statsPiece)
+			})
+			b = flush(b, statsPiece)
+		}
 	}
-	for i := range r.Topics {
-		topicText(&w, &r.Topics[i], now)
+	if !any {
+		b = append(b, "\nTopics: None\n"...)
 	}
-	if len(r.Producers) == 0 {
-		w.WriteString("\nProducers: None\n")
-	} else {
-		w.WriteString("\nProducers:\n")
+	producers := st.producers(func(n int, c *Client) {
+		if n == 0 {
+			b = append(b, "\nProducers:\n"...)
+		}
+		b = append(b, "   "...)
+		b = flush(append(clientText(b, c, st.now), '\n'), statsPiece)
+	})
+	if producers == 0 {
+		b = append(b, "\nProducers: None\n"...)
 	}
-	for i := range r.Producers {
-		fmt.Fprintf(&w, "   %s\n", clientText(&r.Producers[i], now))
-	}
-	return w.Bytes()
+	return b
 }
 
-func memoryText(w *bytes.Buffer, m *memory) {
-	w.WriteString("\nMemory:\n")
+func memoryText(b []byte, m *memory) []byte {
+	b = append(b, "\nMemory:\n"...)
 	for _, line := range []struct {
 		name  string
 		value uint64
@@ -54,26 +71,60 @@ func memoryText(w *bytes.Buffer, m *memory) {
 		{"next_gc_bytes", m.NextGCBytes},
 		{"gc_total_runs", m.GCTotalRuns},
 	} {
-		fmt.Fprintf(w, "   %-25s\t%d\n", line.name, line.value)
+		b = fmt.Appendf(b, "   %-25s\t%d\n", line.name, line.value)
 	}
+	return b
 }
 
-func topicText(w *bytes.Buffer, t *topicStats, now time.Time) {
-	fmt.Fprintf(w, "\n%s[%-15s] depth: %-5d be-depth: %-5d msgs: %-8d e2e%%: %s\n",
-		pausedMark(t.Paused, "*P ", "   "), t.Name, t.Depth, t.BackendDepth, t.MessageCount, latencyText(t.Latency))
-	for i := range t.Channels {
-		c := &t.Channels[i]
-		fmt.Fprintf(w, "%s[%-25s] depth: %-5d be-depth: %-5d inflt: %-4d def: %-4d re-q: %-5d timeout: %-5d msgs: %-8d e2e%%: %s\n",
-			pausedMark(c.Paused, "   *P ", "      "), c.Name, c.Depth, c.BackendDepth, c.InFlightCount, c.DeferredCount,
-			c.RequeueCount, c.TimeoutCount, c.MessageCount, latencyText(c.Latency))
-		for j := range c.Clients {
-			fmt.Fprintf(w, "        %s\n", clientText(&c.Clients[j], now))
-		}
+func topicText(b []byte, t *topicStats) []byte {
+	b = append(b, '\n')
+	b = append(b, pausedMark(t.Paused, "*P ", "   ")...)
+	b = append(padded(append(b, '['), t.Name, 15), "] depth: "...)
+	b = append(paddedInt(b, t.Depth, 5), " be-depth: "...)
+	b = append(paddedInt(b, t.BackendDepth, 5), " msgs: "...)
+	b = append(paddedInt(b, int64(t.MessageCount), 8), " e2e%: "...)
+	b = append(b, latencyText(t.Latency)...)
+	return append(b, '\n')
+}
+
+func channelText(b []byte, c *channelStats) []byte {
+	b = append(b, pausedMark(c.Paused, "   *P ", "      ")...)
+	b = append(padded(append(b, '['), c.Name, 25), "] depth: "...)
+	b = append(paddedInt(b, c.Depth, 5), " be-depth: "...)
+	b = append(paddedInt(b, c.BackendDepth, 5), " inflt: "...)
+	b = append(paddedInt(b, c.InFlightCount, 4), " def: "...)
+	b = append(paddedInt(b, c.DeferredCount, 4), " re-q: "...)
+	b = append(paddedInt(b, int64(c.RequeueCount), 5), " timeout: "...)
+	b = append(paddedInt(b, int64(c.TimeoutCount), 5), " msgs: "...)
+	b = append(paddedInt(b, int64(c.MessageCount), 8), " e2e%: "...)
+	b = append(b, latencyText(c.Latency)...)
+	return append(b, '\n')
+}
+
+// padded appends text and spaces up to width characters.
+func padded(b []byte, text string, width int) []byte {
+	return fill(append(b, text...), width-utf8.RuneCountInString(text))
+}
+
+func paddedInt(b []byte, n int64, width int) []byte {
+	before := len(b)
+	b = strconv.AppendInt(b, n, 10)
+	return fill(b, width-(len(b)-before))
+}
+
+// fill appends n spaces; n may be negative.
+func fill(b []byte, n int) []byte {
+	for ; n > 0; n-- {
+		b = append(b, ' ')
 	}
+	return b
 }
 
 // latencyText is the values of the percentiles, for people.
 func latencyText(l latency) string {
+	if len(l.Percentiles) == 0 {
+		return ""
+	}
 	var text []string
 	for _, p := range l.Percentiles {
 		switch v := p.Value; {
@@ -114,17 +165,27 @@ func connectedFor(c *Client, now time.Time) time.Duration {
 }
 
 // clientText is the line of one connection. One with a count of publishes shows that, also where it stands as a consumer.
-func clientText(c *Client, now time.Time) string {
+func clientText(b []byte, c *Client, now time.Time) []byte {
+	b = append(append(append(b, '['), c.Version...), ' ')
+	b = append(padded(b, clientName(c), 21), ']')
 	if len(c.PubCounts) == 0 {
-		return fmt.Sprintf("[%s %-21s] state: %d inflt: %-4d rdy: %-4d fin: %-8d re-q: %-8d msgs: %-8d connected: %s",
-			c.Version, clientName(c), c.State, c.InFlightCount, c.ReadyCount, c.FinishCount, c.RequeueCount, c.MessageCount,
-			connectedFor(c, now))
+		b = append(b, " state: "...)
+		b = append(strconv.AppendInt(b, int64(c.State), 10), " inflt: "...)
+		b = append(paddedInt(b, c.InFlightCount, 4), " rdy: "...)
+		b = append(paddedInt(b, c.ReadyCount, 4), " fin: "...)
+		b = append(paddedInt(b, int64(c.FinishCount), 8), " re-q: "...)
+		b = append(paddedInt(b, int64(c.RequeueCount), 8), " msgs: "...)
+		b = append(paddedInt(b, int64(c.MessageCount), 8), " connected: "...)
+		return append(b, connectedFor(c, now).String()...)
 	}
 	var total uint64
-	var topics string
 	for _, p := range c.PubCounts {
 		total += p.Count
-		topics += fmt.Sprintf("%s=%d ", p.Topic, p.Count)
 	}
-	return fmt.Sprintf("[%s %-21s] msgs: %-8d topics: %sconnected: %s", c.Version, clientName(c), total, topics, connectedFor(c, now))
+	b = append(paddedInt(append(b, " msgs: "...), int64(total), 8), " topics: "...)
+	for _, p := range c.PubCounts {
+		b = append(append(b, p.Topic...), '=')
+		b = append(strconv.AppendUint(b, p.Count, 10), ' ')
+	}
+	return append(append(b, "connected: "...), connectedFor(c, now).String()...)
 }

@@ -149,20 +149,19 @@ func (l *loop) stop() error {
 }
 
 // Clients tells about every connection, in no order. Any goroutine. After Stop there are none.
-func (s *Server) Clients() []ClientStats {
-	requests := make([]*statsRequest, 0, len(s.loops))
+func (s *Server) Clients() []ClientStats { return s.AppendClients(nil) }
+
+// AppendClients adds every connection to list, which the caller gives up until it returns: one loop after the other writes into it, each in one
+// turn. Any goroutine.
+func (s *Server) AppendClients(list []ClientStats) []ClientStats {
 	for _, l := range s.loops {
-		req := &statsRequest{done: make(chan struct{})}
+		req := &statsRequest{clients: list, done: make(chan struct{})}
 		if l.mail.post(letter{kind: letterStats, req: req}) {
-			requests = append(requests, req)
+			<-req.done
+			list = req.clients
 		}
 	}
-	var all []ClientStats
-	for _, req := range requests {
-		<-req.done
-		all = append(all, req.clients...)
-	}
-	return all
+	return list
 }
 
 // Counters may be read from any goroutine.

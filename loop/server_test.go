@@ -86,7 +86,7 @@ func TestClients(t *testing.T) {
 		},
 		"c": {
 			ClientID: "c", Hostname: "ch", RemoteAddress: c.LocalAddr().String(), State: codec.StateSubscribed,
-			ReadyCount: 5, InFlightCount: 2, MessageCount: 3, FinishCount: 1, Topic: "t1", Channel: "ch",
+			ReadyCount: 5, InFlightCount: 2, MessageCount: 3, FinishCount: 1, Channel: s.broker.LookupTopic("t1").LookupChannel("ch"),
 		},
 		"127.0.0.1": {
 			ClientID: "127.0.0.1", Hostname: "127.0.0.1", RemoteAddress: plain.LocalAddr().String(),

@@ -2,13 +2,15 @@ package loop
 
 import (
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/nsqloop/nsqloop/codec"
+	"github.com/nsqloop/nsqloop/fanout"
 )
 
-// ClientStats is one connection at one moment. PubCounts is nil for a connection that never published; Topic and
-// Channel are empty for one that does not consume.
+// ClientStats is one connection at one moment. PubCounts is nil for a connection that never published; Channel is
+// nil for one that does not consume.
 type ClientStats struct {
 	ClientID, Hostname, UserAgent string
 	RemoteAddress                 string
@@ -21,7 +23,7 @@ type ClientStats struct {
 	ConnectTime                   int64 // Unix seconds
 	SampleRate                    int32
 	PubCounts                     map[string]uint64 // messages per topic
-	Topic, Channel                string
+	Channel                       *fanout.Channel   // nil: it does not consume
 	Deflate, Snappy               bool
 	TLS                           *TLSInfo // nil without
 
@@ -37,7 +39,7 @@ type statsRequest struct {
 
 func (l *loop) stats(req *statsRequest) {
 	defer close(req.done)
-	req.clients = make([]ClientStats, 0, l.all.size)
+	req.clients = slices.Grow(req.clients, l.all.size)
 	for c := l.all.first; c != nil; c = l.all.after(c) {
 		l.culprit = c
 		req.clients = append(req.clients, c.stats())
@@ -45,9 +47,7 @@ func (l *loop) stats(req *statsRequest) {
 }
 
 func (c *conn) stats() ClientStats {
-	host := peerHost(c.remote)
 	st := ClientStats{
-		ClientID: host, Hostname: host,
 		RemoteAddress: c.remote,
 		State:         c.pol.State,
 		ConnectTime:   c.connectedAt.Unix(),
@@ -60,6 +60,9 @@ func (c *conn) stats() ClientStats {
 		st.ClientID, st.Hostname, st.UserAgent = id.ClientID, id.Hostname, id.UserAgent
 		st.TopologyRegion, st.TopologyZone = id.TopologyRegion, id.TopologyZone
 		st.SampleRate = id.SampleRate
+	} else {
+		st.ClientID = peerHost(c.remote)
+		st.Hostname = st.ClientID
 	}
 	if a := c.auth; a != nil && a.grants != nil {
 		st.Authed = a.grants.any()
@@ -69,7 +72,7 @@ func (c *conn) stats() ClientStats {
 		n := c.cons.Counters()
 		st.ReadyCount, st.InFlightCount = n.Ready, n.InFlight
 		st.MessageCount, st.FinishCount, st.RequeueCount = n.Messages, n.Finished, n.Requeued
-		st.Channel, st.Topic = c.subs.ch.Name(), c.subs.ch.Topic().Name()
+		st.Channel = c.subs.ch
 	}
 	return st
 }

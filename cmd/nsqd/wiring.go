@@ -1,9 +1,6 @@
 package main
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/nsqloop/nsqloop/cmd/internal/logging"
 	"github.com/nsqloop/nsqloop/cmd/internal/options"
 	"github.com/nsqloop/nsqloop/cmd/internal/version"
@@ -157,28 +154,4 @@ func (d *daemon) traffic() httpapi.Traffic {
 		Connections: n.Open, Accepted: n.Accepted, RefusedConnections: n.Refused, Panics: n.Panics,
 		Errors: d.tcp.Errors(), Answer: d.tcp.AnswerTimes(),
 	}
-}
-
-// clients shows the connections of the event loops to /stats.
-func (d *daemon) clients() []httpapi.Client {
-	connections := d.tcp.Clients()
-	list := make([]httpapi.Client, 0, len(connections))
-	for i := range connections {
-		c := &connections[i]
-		to := httpapi.Client{
-			Topic: c.Topic, Channel: c.Channel,
-			ID: c.ClientID, Hostname: c.Hostname, Version: "V2", RemoteAddress: c.RemoteAddress, State: int32(c.State),
-			ReadyCount: c.ReadyCount, InFlightCount: c.InFlightCount, MessageCount: uint64(c.MessageCount),
-			FinishCount: uint64(c.FinishCount), RequeueCount: uint64(c.RequeueCount), ConnectTime: c.ConnectTime,
-			Deflate: c.Deflate, Snappy: c.Snappy,
-			Authed: c.Authed, AuthIdentity: c.AuthIdentity, AuthIdentityURL: c.AuthIdentityURL,
-			SampleRate: c.SampleRate, UserAgent: c.UserAgent, TopologyZone: c.TopologyZone, TopologyRegion: c.TopologyRegion,
-		}
-		for _, topic := range slices.Sorted(maps.Keys(c.PubCounts)) {
-			to.Published = append(to.Published, httpapi.PubCount{Topic: topic, Count: c.PubCounts[topic]})
-		}
-		showTLS(&to, c.TLS)
-		list = append(list, to)
-	}
-	return list
 }
