@@ -74,6 +74,7 @@ func (c *Consumer) Channel() *Channel { return c.ch }
 func (c *Consumer) Refresh() {
 	if e := c.ch.epoch.Load(); e != c.epoch.Load() {
 		c.lease.clear()
+		c.fins.from = c.fins.to // below the new floor; their state may be unmapped once the epoch is ours
 		clear(c.stamps)
 		c.publish()
 		c.epoch.Store(e) // last: the reclaimer waits for it before it unmaps state

@@ -37,28 +37,50 @@ func (b *Broker) Usage() Usage {
 	return u
 }
 
-// Oldest returns how long ago the oldest message was published that the channel holds and that is due; 0 without any. It may read the disk:
-// not for loops.
+// Oldest returns how long ago the oldest message that is not finished was published, or, if it was published with a delay, became due; 0 without
+// any. It may read the disk: not for loops.
 func (ch *Channel) Oldest(now int64) time.Duration {
 	l := ch.t.logs[streamMain]
 	limit := ch.t.visible(streamMain)
+	late := ch.oldestDeferred(now)
+	if p, ok := ch.firstUnfinished(streamMain); ok {
+		return max(late, age(now, l.Timestamp(p)))
+	}
 	ch.mu.Lock()
-	floor, cursor := ch.floor[streamMain], ch.cursor[streamMain]
+	cursor := ch.cursor[streamMain]
 	ch.mu.Unlock()
-	for floor < cursor {
-		at, end := l.Next(floor, cursor)
-		if at >= cursor {
-			break
-		}
-		if u := ch.states[streamMain].Unfinished(at, end); u < end {
-			return age(now, l.Timestamp(u))
-		}
-		floor = end
-	}
 	if at, _ := l.Next(cursor, limit); at < limit {
-		return age(now, l.Timestamp(at))
+		return max(late, age(now, l.Timestamp(at)))
 	}
-	return 0
+	return late
+}
+
+// firstUnfinished returns the first message below the cursor that is not finished.
+func (ch *Channel) firstUnfinished(s mmapq.Stream) (first mmapq.Pos, ok bool) {
+	v := ch.view(s)
+	v.each(ch.t.logs[s], s, v.floor, v.cursor, func(p mmapq.Pos) bool {
+		first, ok = p, true
+		return false
+	})
+	return first, ok
+}
+
+// oldestLook bounds how many waiting messages are looked at for one that is late: most of them are not.
+const oldestLook = 4096
+
+// oldestDeferred returns how long the message has been due that has been due for longest, of the first oldestLook that are not finished.
+func (ch *Channel) oldestDeferred(now int64) (late time.Duration) {
+	l := ch.t.logs[streamDeferred]
+	v := ch.view(streamDeferred)
+	n := 0
+	v.each(l, streamDeferred, v.floor, v.cursor, func(p mmapq.Pos) bool {
+		l.EachDue(p, p+1, 1, func(_ mmapq.Pos, due int64) {
+			late = max(late, time.Duration(now-ch.t.b.fromMillis(due)))
+		})
+		n++
+		return n < oldestLook
+	})
+	return late
 }
 
 // age is how long ago a time stamp was; 0 stands for none.

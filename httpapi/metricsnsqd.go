@@ -32,7 +32,7 @@ var channelSeries = []struct {
 	{"nsqd_channel_depth", "Messages waiting to be delivered.", gauge, func(c *fanout.ChannelStats) float64 { return float64(c.Depth) }},
 	{"nsqd_channel_in_flight", "Messages delivered and not yet answered.", gauge, func(c *fanout.ChannelStats) float64 { return float64(c.InFlight) }},
 	{"nsqd_channel_deferred", "Messages whose time has not come.", gauge, func(c *fanout.ChannelStats) float64 { return float64(c.Deferred) }},
-	{"nsqd_channel_oldest_seconds", "Age of the oldest message that is not finished, deferred ones that are not yet due left out; 0 without any.", gauge,
+	{"nsqd_channel_oldest_seconds", "Age of the oldest message that is not finished, of one published with a delay since it is due; 0 without any.", gauge,
 		func(c *fanout.ChannelStats) float64 { return c.Oldest.Seconds() }},
 	{"nsqd_channel_messages_total", "Messages that reached the channel since start.", counter, func(c *fanout.ChannelStats) float64 { return float64(c.MessageCount) }},
 	{"nsqd_channel_delivered_total", "Deliveries since start.", counter, func(c *fanout.ChannelStats) float64 { return float64(c.GlobalMsgCount) }},
