@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -68,11 +69,13 @@ func clip(b []byte) []byte {
 // else belongs to the goroutine that plays the script.
 type conn struct {
 	sock net.Conn
+	raw  atomic.Bool // what IDENTIFY grants is left to the script
 
 	mu      sync.Mutex // guards what follows
 	events  []event
 	arrived chan struct{} // closed and replaced when an event arrives
 	gate    chan struct{} // non-nil and open while stalled
+	out     layer         // what is sent through
 
 	done       chan struct{} // closed when the reader has returned
 	ended      bool          // the script saw the end
@@ -100,7 +103,7 @@ func dial(network, address string, receiveBuffer int) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{sock: sock, arrived: make(chan struct{}), done: make(chan struct{}), skip: map[int32]bool{}}
+	c := &conn{sock: sock, out: layer{w: sock}, arrived: make(chan struct{}), done: make(chan struct{}), skip: map[int32]bool{}}
 	go c.read()
 	return c, nil
 }
@@ -111,12 +114,16 @@ func (c *conn) read() {
 	for {
 		e := readFrame(r)
 		e.at = time.Now()
+		events := []event{e}
+		if !c.raw.Load() {
+			r, events = c.upgrade(r, e)
+		}
 		c.mu.Lock()
-		c.events = append(c.events, e)
+		c.events = append(c.events, events...)
 		close(c.arrived)
 		c.arrived = make(chan struct{})
 		c.mu.Unlock()
-		if e.end != "" {
+		if events[len(events)-1].end != "" {
 			return
 		}
 	}
@@ -218,7 +225,7 @@ func (c *conn) send(data []byte, bytewise bool) error {
 	}
 	for len(data) > 0 {
 		n := min(piece, len(data))
-		if _, err := c.sock.Write(data[:n]); err != nil {
+		if err := c.write(data[:n]); err != nil {
 			if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 				c.reset = true
 				return nil
@@ -232,6 +239,13 @@ func (c *conn) send(data []byte, bytewise bool) error {
 		}
 	}
 	return nil
+}
+
+func (c *conn) write(p []byte) error {
+	c.mu.Lock()
+	out := c.out
+	c.mu.Unlock()
+	return out.write(p)
 }
 
 func (c *conn) stall() error {

@@ -13,7 +13,8 @@ const (
 )
 
 // TestMain raises the number of conversations at work at once: nearly all of
-// them only wait. It removes the binary that findPeer may have built.
+// them only wait. It removes the binary that findPeer may have built
+// and the certificate of makeIdentity.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	parallelSet := false
@@ -24,8 +25,10 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	if err := os.RemoveAll(buildDir); err != nil {
-		panic(err)
+	for _, dir := range []string{buildDir, identityDir} {
+		if err := os.RemoveAll(dir); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(code)
 }

@@ -40,7 +40,7 @@ type daemon struct {
 
 // startDaemon runs the peer on free ports, with a data path of its own below
 // root, and returns once it listens. $dir in flags stands for the data path, $auth
-// for the address of an auth server.
+// for the address of an auth server, $cert and $key for the files of an identity.
 func startDaemon(p peer, root string, flags []string) (*daemon, error) {
 	dir, err := os.MkdirTemp(root, "d")
 	if err != nil {
@@ -52,6 +52,9 @@ func startDaemon(p peer, root string, flags []string) (*daemon, error) {
 	}
 	for _, f := range flags {
 		f = strings.ReplaceAll(f, "$dir", dir)
+		if f, err = identityFlag(f); err != nil {
+			return nil, err
+		}
 		if strings.Contains(f, "$auth") {
 			f = strings.ReplaceAll(f, "$auth", authAddress())
 		}

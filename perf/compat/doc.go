@@ -32,7 +32,8 @@
 //	rows: ID ...          what it proves
 //	flags: --x=y ...      the daemon's flags; conversations with equal flags
 //	                      share a daemon; $dir is its data path, $auth the
-//	                      address of an auth server (authserver_test.go)
+//	                      address of an auth server (authserver_test.go), $cert and
+//	                      $key are files for --tls-cert and --tls-key
 //	daemon: own           a daemon for this conversation alone, because a step
 //	                      stops or damages it
 //	daemon: timed         the daemon of those that time matters to: the stock
@@ -57,6 +58,10 @@
 //	a stall, a resume     stop and go on reading, with a small receive buffer
 //	a skip messages       from here on drop message frames of a
 //	a skip heartbeats     from here on drop heartbeats of a
+//	a raw                 from here on a does not take up TLS or compression
+//	                      that an IDENTIFY grants it. Other connections do at
+//	                      once, as clients do; the OKs of that are for the
+//	                      script to expect, and to wait for.
 //	a drain               read whatever is there up to the end of a
 //	pause 1s              do nothing; only where time itself is the subject
 //	http METHOD PATH      expects status 200; append "-> 404" for another status

@@ -172,6 +172,8 @@ func (p *player) step(s *step) error {
 		c.skip[frameMessage] = true
 	case "skip heartbeats":
 		c.skipBeats = true
+	case "raw":
+		c.raw.Store(true)
 	}
 	p.began, p.done = began, time.Now()
 	return err
