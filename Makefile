@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut fulldisk mutants bench statsbench benchstat compat corpus timing clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench benchstat compat corpus timing clean
 
 all: build
 
@@ -64,6 +64,11 @@ fulldisk: N = 20
 fulldisk: build
 	$(GO) run ./perf/crash -fulldisk tmpfs -n $(N) -nsqd $(BIN)/nsqd -defer -strict
 	$(GO) run ./perf/crash -fulldisk ext4 -n $(N) -nsqd $(BIN)/nsqd -defer -strict
+
+# N data paths damaged: bits, pages, noise, cuts, in every kind of file; what that may cost is counted.
+damage: N = 100
+damage: build
+	$(GO) run ./perf/crash -damage -n $(N) -nsqd $(BIN)/nsqd -defer
 
 # The rigs must catch planted bugs: every mutant that perf/crash lists, each by the rig named for it.
 mutants:

@@ -83,6 +83,9 @@ func (r *rig) startLoad(ctx context.Context, round int, a *aim) *clients {
 	}
 	for i := range consumers {
 		k := r.newConsumer(c, i)
+		if k.channel == r.idle {
+			continue
+		}
 		k.random = r.random(round, publishers+i)
 		c.run(fmt.Sprintf("consumer %d of %s", i, k.channel), func() error { return k.run(ctx) })
 	}

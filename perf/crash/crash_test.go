@@ -164,3 +164,12 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, fullDisk(t.Context(), o))
 	require.Contains(t, out.String(), "PASS 2 times full")
 }
+
+// TestDamage is the short form of make damage: one case of each of the first kinds.
+func TestDamage(t *testing.T) {
+	var out strings.Builder
+	o := options{nsqd: build(t), rounds: 4, seed: 1, deferred: true, dir: t.TempDir(), out: &out}
+	require.NoError(t, damageRuns(t.Context(), o))
+	require.Contains(t, out.String(), "PASS 4 damaged data paths")
+	require.Contains(t, out.String(), damageKinds[3].name+": 1 cases")
+}

@@ -30,6 +30,15 @@ func (r *rig) drainAll(ctx context.Context) error {
 	if err := r.checkChurn(ctx); err != nil {
 		return err
 	}
+	if r.started != nil {
+		if err := r.started(); err != nil {
+			return err
+		}
+	}
+	// It is there, unless a damaged manifest has lost it.
+	if err := r.daemon.API().CreateTopic(ctx, topic, r.channels...); err != nil {
+		return err
+	}
 	c, clientCtx := newClients(ctx, nil)
 	end := make(chan struct{})
 	confirmed := make(chan struct{}, consumers)

@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.stopped, "stopped", 0, "percent of the rounds in which the daemon is held by SIGSTOP for a while, or killed then")
 	flag.StringVar(&o.policy, "powercut", "", "cut the power -n times instead of killing, under this sync policy: always or interval. Needs root")
 	flag.StringVar(&o.full, "fulldisk", "", "fill the disk -n times instead of killing, on a file system of this kind: tmpfs or ext4. Needs root")
+	flag.BoolVar(&o.damaged, "damage", false, "damage the files of -n data paths instead of killing")
 	flag.BoolVar(&o.strict, "strict", false, "with -fulldisk: refusals and the return to work must be as fast as promised")
 	flag.BoolVar(&o.verify, "verify", false, "run nsqd --verify on what each round leaves: it must find no damage")
 	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
@@ -113,6 +114,8 @@ func run(ctx context.Context, o options, race, mutated bool) (err error) {
 	switch {
 	case o.policy != "":
 		return powerCuts(ctx, o)
+	case o.damaged:
+		return damageRuns(ctx, o)
 	case o.full != "":
 		return fullDisk(ctx, o)
 	}

@@ -26,6 +26,7 @@ type options struct {
 	aimed    int           // percent of the rounds
 	aimAt    string        // binary with crash points, for these
 	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
+	damaged  bool          // hurt files instead of killing
 	full     string        // kind of the file system to fill
 	strict   bool          // with full, limits of time count
 	policy   string        // of syncing, for power cuts
@@ -71,6 +72,8 @@ type rig struct {
 	web      *web
 	stewards []*steward
 	created  bool            // the topic and its channels
+	idle     string          // a channel that nobody consumes under load
+	started  func() error    // called by a drain before anybody consumes; nil for none
 	starts   []time.Duration // how long each start took, until both ports were open
 	hits     aims
 }
