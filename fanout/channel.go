@@ -41,6 +41,7 @@ type Channel struct {
 	arrived   uint64 // deferred messages taken over since start
 	startOrd  uint64 // ordinal of the main stream when counting began
 	skips     []skipRange
+	fetching  bool // what is next is being read from the disk; nothing is claimed until it is there
 
 	latency *latencyMeter // nil unless percentiles are configured; has its own mutex
 }
@@ -85,7 +86,18 @@ func (ch *Channel) claimable() bool {
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.cursor[streamMain] < ch.t.visible(streamMain) || ch.side.len() > 0
+	return !ch.fetching && (ch.cursor[streamMain] < ch.t.visible(streamMain) || ch.side.len() > 0)
+}
+
+// fetch has what is next read by a goroutine that may wait for the disk, and then wakes the loops. Caller holds mu.
+func (ch *Channel) fetch(s mmapq.Stream, p, limit mmapq.Pos, now int64) {
+	ch.fetching = true
+	ch.t.logs[s].Fetch(p, limit, now, func() {
+		ch.mu.Lock()
+		ch.fetching = false
+		ch.mu.Unlock()
+		ch.wake()
+	})
 }
 
 // sideReady tells whether the first message of the side queue is next: the cursor has come to where it was put back, or to the end of what

@@ -109,7 +109,7 @@ func (c *Consumer) claim(credit int, now int64, s *Scratch, run *Run) bool {
 	if ch.memory {
 		ch.overflow(limit, ch.t.b.opts.MemQueueSize+int64(credit))
 	}
-	for {
+	for !ch.fetching {
 		ch.jumpSkips()
 		switch {
 		case ch.sideReady(limit):
@@ -124,6 +124,7 @@ func (c *Consumer) claim(credit int, now int64, s *Scratch, run *Run) bool {
 			return false
 		}
 	}
+	return false
 }
 
 // claimCursor takes a run from the main log; false when it only moved the cursor over what holds no message for this consumer. Caller holds
@@ -135,7 +136,11 @@ func (c *Consumer) claimCursor(credit int, limit mmapq.Pos, now int64, s *Scratc
 	if ch.side.len() > 0 {
 		bound = min(bound, ch.side.first().after)
 	}
-	r, next := ch.t.logs[streamMain].Run(cursor, bound, c.share(credit, int64(limit-cursor)), claimBytes)
+	r, next, cold := ch.t.logs[streamMain].RunWarm(cursor, bound, c.share(credit, int64(limit-cursor)), claimBytes, now)
+	if cold {
+		ch.fetch(streamMain, next, bound, now)
+		return false
+	}
 	if r.N > 0 {
 		ch.states[streamMain].Ensure(r.First, r.N)
 	}
@@ -185,7 +190,11 @@ func (c *Consumer) claimSide(credit int, limit mmapq.Pos, now int64, s *Scratch,
 	most := c.share(credit, int64(ch.side.len()))
 	for run.N < most && ch.sideReady(limit) {
 		k := ch.side.first().key
-		r, _ := ch.t.logs[k.stream()].Run(k.pos(), k.pos()+1, 1, claimBytes)
+		r, _, cold := ch.t.logs[k.stream()].RunWarm(k.pos(), k.pos()+1, 1, claimBytes, now)
+		if cold {
+			ch.fetch(k.stream(), k.pos(), k.pos()+1, now)
+			break
+		}
 		if r.N == 0 {
 			ch.side.pop() // dropped by Empty of the topic, or damaged
 			continue

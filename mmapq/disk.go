@@ -53,12 +53,14 @@ type File interface {
 
 // Mapping is memory shared with a file. Mem stays valid until Unmap; nobody may touch it afterwards (segments are pinned, see Segment.pin).
 type Mapping struct {
-	Mem    []byte
-	sync   func(off, n int) error
-	unmap  func() error
-	warm   func(off, n int) error
-	open   func() (writer, error) // nil: WriteAt stores into Mem
-	writer writer                 // between OpenWriter and CloseWriter
+	Mem   []byte
+	sync  func(off, n int) error
+	unmap func() error
+	warm  func(off, n int) error
+	// resident tells whether a load from Mem[off:off+n] would need the disk no more; nil: it never does.
+	resident func(off, n int) bool
+	open     func() (writer, error) // nil: WriteAt stores into Mem
+	writer   writer                 // between OpenWriter and CloseWriter
 }
 
 // writer is a descriptor of the file behind a mapping.

@@ -143,6 +143,7 @@ func (l *Log) reserve(bodies [][]byte, ts int64) (reserved, error) {
 		s.minTS = ts
 	}
 	s.maxTS = ts
+	s.heat.touch(s.count, ts)
 	s.count += uint32(n)
 	s.tail += uint32(size)
 	l.messages += uint64(n)
@@ -249,6 +250,9 @@ func (l *Log) activate(s *Segment) {
 	copy(list, old)
 	list = append(list, s)
 	l.segs.Store(&list)
+	if n := len(list) - 1 - hotSegments; n >= 0 {
+		list[n].heat.until.Store(0)
+	}
 	l.open = s
 	l.fills = fillRate{}
 	now := time.Now()

@@ -33,6 +33,8 @@ func mapFile(f *os.File, off int64, n int) (*Mapping, error) {
 		warm:  func(o, l int) error { return warmPages(mm, o, l) },
 		unmap: func() error { return mm.Unmap() },
 		open:  func() (writer, error) { return os.OpenFile(f.Name(), os.O_WRONLY, 0) },
+
+		resident: func(o, l int) bool { return inMemory(mm, o, l) },
 	}, nil
 }
 

@@ -34,12 +34,23 @@ func (r *Run) Release() {
 // then and nothing is pinned). The caller makes sure that the position it asks for cannot be freed meanwhile (it is not below its channel's
 // floor, and holds the channel's mutex).
 func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
+	r, next, _ = l.RunWarm(p, limit, maxN, maxBytes, noClock)
+	return r, next
+}
+
+// RunWarm is Run for readers that must not wait for the disk; now is their clock in nanoseconds since 1970. cold: what is at next may not be in
+// memory, Fetch brings it there.
+func (l *Log) RunWarm(p, limit Pos, maxN, maxBytes int, now int64) (r Run, next Pos, cold bool) {
 	for {
 		s, at, end := l.seek(p, limit)
 		if s == nil {
-			return Run{}, max(p, limit)
+			return Run{}, max(p, limit), false
 		}
-		p, end = at, min(end, at+Pos(maxN))
+		stop, warm := l.warmFor(s, at, end, limit, now)
+		if !warm {
+			return Run{}, at, true
+		}
+		p, end = at, min(end, stop, at+Pos(maxN))
 		if s.unscanned {
 			var skipped bool
 			if p, end, skipped = l.check(s, p, end, maxBytes); skipped {
@@ -49,7 +60,7 @@ func (l *Log) Run(p, limit Pos, maxN, maxBytes int) (r Run, next Pos) {
 		i := s.index(p)
 		n, from, to := s.span(i, uint32(end-p), maxBytes)
 		s.pin()
-		return Run{seg: s, index: i, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n)
+		return Run{seg: s, index: i, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n), false
 	}
 }
 

@@ -46,6 +46,9 @@ type Segment struct {
 	// checked ones.
 	unscanned bool
 	checked   atomic.Uint32
+
+	heat heat
+	warm atomic.Pointer[[]*warmWindow] // cold.go; never changed, only replaced
 }
 
 type posRange struct{ from, to Pos } // [from, to)

@@ -36,6 +36,7 @@ type Store struct {
 	pool    pool
 	prepare *preparer
 	sync    *syncer
+	fetch   fetchPool
 	logs    map[logKey]*Log // as recovered; handed out by TopicLogs
 	found   Recovery
 
@@ -91,6 +92,7 @@ func Open(disk Disk, opts Options) (*Store, error) {
 func newStore(disk Disk, opts Options) *Store {
 	reserve := &spare{Disk: disk}
 	st := &Store{opts: opts, disk: reserve, spare: reserve, logs: map[logKey]*Log{}, quit: make(chan struct{}), retry: prepareRetry, large: writeOutFrom}
+	st.fetch.st = st
 	st.table = &table{st: st}
 	st.delays = &delayFiles{st: st}
 	st.pool.bySize = map[int][]*slot{}
@@ -453,6 +455,7 @@ func (st *Store) stopBackground() {
 	if !st.closed {
 		st.closed = true
 		close(st.quit)
+		st.fetch.close()
 		st.wg.Wait()
 	}
 }
