@@ -86,7 +86,7 @@ func (g *testLog) count(part string) (n int) {
 	return n
 }
 
-func openBroker(t *testing.T, disk mmapq.Disk, sync mmapq.SyncPolicy) *fanout.Broker {
+func openBroker(t testing.TB, disk mmapq.Disk, sync mmapq.SyncPolicy) *fanout.Broker {
 	b, err := fanout.Open(disk, mmapq.Options{SegmentMax: 1 << 20, PoolBytes: 4 << 20, Sync: sync}, fanout.Options{})
 	require.NoError(t, err)
 	return b
@@ -94,7 +94,7 @@ func openBroker(t *testing.T, disk mmapq.Disk, sync mmapq.SyncPolicy) *fanout.Br
 
 type testServer struct {
 	*Server
-	t      *testing.T
+	t      testing.TB
 	broker *fanout.Broker
 	log    *testLog
 
@@ -113,16 +113,16 @@ func testOptions() Options {
 }
 
 // serve starts a server on a broker of its own; both end with the test. change may be nil.
-func serve(t *testing.T, change func(*Options)) *testServer {
+func serve(t testing.TB, change func(*Options)) *testServer {
 	return serveWith(t, mmapq.SyncInterval, change, nil)
 }
 
-func serveWith(t *testing.T, sync mmapq.SyncPolicy, change func(*Options), prepare func(*Server)) *testServer {
+func serveWith(t testing.TB, sync mmapq.SyncPolicy, change func(*Options), prepare func(*Server)) *testServer {
 	t.Helper()
 	return serveOn(t, openBroker(t, mmapq.NewHeapDisk(), sync), change, prepare)
 }
 
-func serveOn(t *testing.T, b *fanout.Broker, change func(*Options), prepare func(*Server)) *testServer {
+func serveOn(t testing.TB, b *fanout.Broker, change func(*Options), prepare func(*Server)) *testServer {
 	t.Helper()
 	opt := testOptions()
 	log := &testLog{}
@@ -155,7 +155,7 @@ func serveOn(t *testing.T, b *fanout.Broker, change func(*Options), prepare func
 // client is a raw connection that speaks frames.
 type client struct {
 	net.Conn
-	t   *testing.T
+	t   testing.TB
 	buf []byte
 }
 
@@ -164,7 +164,7 @@ func (s *testServer) dial() *client {
 	return dialAddr(s.t, s.Addrs()[0])
 }
 
-func dialAddr(t *testing.T, addr net.Addr) *client {
+func dialAddr(t testing.TB, addr net.Addr) *client {
 	t.Helper()
 	nc, err := net.Dial(addr.Network(), addr.String())
 	require.NoError(t, err)
@@ -290,13 +290,13 @@ func (c *client) publish(topic string, bodies ...string) {
 func (c *client) fin(m codec.Message) { c.sendBytes(codec.AppendFin(nil, m.ID)) }
 
 // eventually waits for what no event tells of.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	require.Eventually(t, holds, patience, time.Millisecond, what)
 }
 
 // inLoop runs f on the loop goroutine. f must not fail the test at once: that would end the loop.
-func inLoop(t *testing.T, l *loop, f func()) {
+func inLoop(t testing.TB, l *loop, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	err := l.engine.(*gnetEngine).el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
@@ -334,7 +334,7 @@ func idleLoop(s *testServer) bench {
 }
 
 // connect opens a connection on the loop; nothing reads for it but the test, which calls readable.
-func (b bench) connect(t *testing.T) (*conn, *client) {
+func (b bench) connect(t testing.TB) (*conn, *client) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	require.NoError(t, err)
@@ -357,7 +357,7 @@ func (b bench) turn() {
 }
 
 // warmTopic makes a topic that has a segment.
-func (b bench) warmTopic(t *testing.T, name string) *fanout.Topic {
+func (b bench) warmTopic(t testing.TB, name string) *fanout.Topic {
 	t.Helper()
 	topic, err := b.broker.Topic([]byte(name))
 	require.NoError(t, err)
@@ -369,7 +369,7 @@ func (b bench) warmTopic(t *testing.T, name string) *fanout.Topic {
 
 // stuff fills the socket of a connection on a bench: what follows is unsent. It gives the number of bytes that its peer
 // has to skip.
-func stuff(t *testing.T, c *conn) (size int) {
+func stuff(t testing.TB, c *conn) (size int) {
 	t.Helper()
 	require.NoError(t, unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
 	for _, piece := range []int{1024, 1} {

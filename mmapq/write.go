@@ -23,7 +23,8 @@ func (w *writing) run() (err error) {
 		}
 	}()
 	if w.seg.byWrite {
-		return w.writeOut()
+		out := *w // what writeOut keeps goes to the heap: this copy, for large batches only, not every publish
+		return out.writeOut()
 	}
 	w.store()
 	return nil
