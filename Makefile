@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench benchstat compat corpus timing clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing clean
 
 all: build
 
@@ -92,6 +92,10 @@ benchstat:
 # What /stats costs with 10,000 channels and clients, ours and any other nsqd: make statsbench PEER=/path/to/nsqd
 statsbench: build
 	$(GO) run ./perf/statsbench -ours $(BIN)/nsqd $(if $(PEER),-peer $(PEER),)
+
+# Lookups with 1,000 nsqds and 1,000 topics, ours and any other nsqlookupd: make lookupbench PEER=/path/to/nsqlookupd
+lookupbench: build
+	$(GO) run ./perf/lookupbench -ours $(BIN)/nsqlookupd $(if $(PEER),-peer $(PEER),)
 
 # The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
 compat:

@@ -25,11 +25,14 @@ type LookupOptions struct {
 	timeouts timeouts // zero = the defaults; set by tests
 }
 
+// lookupWriteBuffer holds the answer for a topic with some eighty producers.
+const lookupWriteBuffer = 16 << 10
+
 // NewLookup makes a server of nsqlookupd's API that owns listener from now on.
 func NewLookup(listener net.Listener, o LookupOptions) *Server {
 	l := &lookupAPI{registry: o.Registry, connections: o.Connections}
 	s := newServer(listener, Options{
-		Log: o.Log, Version: o.Version, StartTime: time.Now(), MaxConnections: o.MaxConnections, timeouts: o.timeouts,
+		Log: o.Log, Version: o.Version, StartTime: time.Now(), MaxConnections: o.MaxConnections, timeouts: o.timeouts, writeBuffer: lookupWriteBuffer,
 		Access: o.Access, MaxSeries: o.MaxSeries,
 	}, l.table())
 	s.expose = l.expose

@@ -73,7 +73,8 @@ type Options struct {
 	TLSRequired bool
 	HTTPSPort   int
 
-	timeouts timeouts // zero = the defaults; set by tests
+	timeouts    timeouts // zero = the defaults; set by tests
+	writeBuffer int      // bytes an answer may have to leave in one write; 0 = 4096
 }
 
 // Server is the HTTP API on one listener, or on one without and one with TLS.
@@ -121,10 +122,11 @@ func newServer(listener net.Listener, o Options, table []route) *Server {
 		Logger:        warnings{o.Log},
 		Concurrency:   connections,
 
-		ReadBufferSize: headerBytesMax,
-		ReadTimeout:    o.timeouts.header,
-		WriteTimeout:   o.timeouts.write,
-		IdleTimeout:    o.timeouts.idle,
+		ReadBufferSize:  headerBytesMax,
+		WriteBufferSize: o.writeBuffer,
+		ReadTimeout:     o.timeouts.header,
+		WriteTimeout:    o.timeouts.write,
+		IdleTimeout:     o.timeouts.idle,
 
 		// Handlers read bodies themselves, so that oversize ones are refused unread. 1 is the least fasthttp reads ahead.
 		StreamRequestBody:            true,

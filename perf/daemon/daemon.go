@@ -21,8 +21,8 @@ import (
 
 // Options says what to start.
 type Options struct {
-	Path     string        // the nsqd binary
-	DataPath string        // existing directory, passed as --data-path
+	Path     string        // the nsqd or nsqlookupd binary
+	DataPath string        // existing directory, passed as --data-path; empty for an nsqlookupd, which has none
 	Args     []string      // further flags, after those this package sets
 	Env      []string      // KEY=VALUE, added to the environment of this process
 	Log      io.Writer     // receives every line the daemon prints; nil for none. Written by one goroutine, until Done is closed
@@ -52,9 +52,11 @@ const tailLines = 400
 // Start runs the daemon and returns when both listeners are up. On error nothing is left running. The daemon is not tied to ctx
 // once Start has returned: end it with Kill or Stop.
 func Start(ctx context.Context, o Options) (*Process, error) {
-	args := append([]string{
-		"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--data-path=" + o.DataPath,
-	}, o.Args...)
+	args := []string{"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"}
+	if o.DataPath != "" {
+		args = append(args, "--data-path="+o.DataPath)
+	}
+	args = append(args, o.Args...)
 	p := &Process{
 		cmd:   exec.Command(o.Path, args...),
 		log:   o.Log,
