@@ -74,6 +74,7 @@ type rig struct {
 	created  bool            // the topic and its channels
 	idle     string          // a channel that nobody consumes under load
 	started  func() error    // called by a drain before anybody consumes; nil for none
+	slow     int             // starts that took too long and were repeated
 	starts   []time.Duration // how long each start took, until both ports were open
 	hits     aims
 }
@@ -211,8 +212,18 @@ func (r *rig) loop(ctx context.Context) error {
 func (r *rig) figures() string {
 	slices.Sort(r.starts)
 	n := len(r.starts)
-	return fmt.Sprintf("  starts: %d, median %v, longest %v; killed at a point: %v", n, r.starts[n/2].Round(time.Millisecond),
+	text := fmt.Sprintf("  starts: %d, median %v, longest %v; killed at a point: %v", n, r.starts[n/2].Round(time.Millisecond),
 		r.starts[n-1].Round(time.Millisecond), r.hits)
+	if r.slow > 0 {
+		text += fmt.Sprintf("\n  %d starts took longer than %v and were quick when repeated", r.slow, r.restart)
+	}
+	return text
+}
+
+func (r *rig) timedStart(ctx context.Context, o daemon.Options) (took time.Duration, err error) {
+	began := time.Now()
+	r.daemon, err = daemon.Start(ctx, o)
+	return time.Since(began), err
 }
 
 // start runs the daemon on what the last one left. With an aim it may be killed before it listens; that is no error.
@@ -230,11 +241,19 @@ func (r *rig) start(ctx context.Context, a *aim, args ...string) (err error) {
 		o.Path, o.Files, o.Started = r.aimAt, []*os.File{pipe}, func(pid int) { a.pid.Store(int64(pid)) }
 		o.Env = append(o.Env, pointsVar+"=3")
 	}
-	began := time.Now()
-	r.daemon, err = daemon.Start(ctx, o)
-	switch took := time.Since(began); {
-	case err == nil && r.restart > 0 && took > r.restart:
-		return &faultError{fmt.Sprintf("a start took %v", took)}
+	took, err := r.timedStart(ctx, o)
+	if err == nil && r.restart > 0 && took > r.restart && !a.hit() {
+		// Once more, on the same files: that it was the machine's fault is believed only if this one is quick.
+		r.slow++
+		first := took
+		if err = r.daemon.Kill(); err == nil {
+			took, err = r.timedStart(ctx, o)
+		}
+		if err == nil && took > r.restart {
+			return &faultError{fmt.Sprintf("a start took %v, and then again %v", first, took)}
+		}
+	}
+	switch {
 	case err == nil:
 		r.starts = append(r.starts, took)
 		return nil
