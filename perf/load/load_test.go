@@ -1,10 +1,12 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -20,16 +22,19 @@ type broker struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	toSend int    // messages given to each consumer at RDY
-	frame  []byte // how each of them looks
-	refuse bool   // the second publish of a connection is answered with an error
-	halved bool   // replies leave in two writes each
+	toSend int           // messages given to each consumer at RDY
+	frame  []byte        // how each of them looks
+	refuse bool          // the second publish of a connection is answered with an error
+	halved bool          // replies leave in two writes each
+	pause  time.Duration // how long the tenth publish has to wait for its answer
 
 	mu         sync.Mutex
 	messages   int
 	batches    map[int]int // MPUBs by their number of messages
 	fins       map[uint64]int
-	waitingMax int // most publishes found in one read
+	nops       int
+	first      []byte // body of the first publish
+	waitingMax int    // most publishes found in one read
 }
 
 func newBroker(t *testing.T) *broker {
@@ -85,6 +90,10 @@ func (b *broker) serve(conn net.Conn) {
 		b.waitingMax = max(b.waitingMax, session.waiting)
 		b.mu.Unlock()
 		have = copy(in, in[used:have])
+		if session.stall > 0 {
+			time.Sleep(session.stall)
+			session.stall = 0
+		}
 		half := 0
 		if b.halved {
 			half = len(session.out) / 2
@@ -107,6 +116,7 @@ type session struct {
 	out       []byte
 	waiting   int
 	published int
+	stall     time.Duration // before the next answers
 }
 
 func (s *session) execute() {
@@ -119,7 +129,12 @@ func (s *session) execute() {
 			n = len(s.command.Bodies)
 			s.batches[n]++
 		}
-		s.messages += n
+		if s.messages += n; s.messages == 1 {
+			s.first = bytes.Clone(s.command.Body)
+		}
+		if s.messages == 10 {
+			s.stall = s.pause
+		}
 		s.waiting++
 		if s.published++; s.refuse && s.published == 2 {
 			s.out = codec.AppendError(s.out, &codec.Error{Code: "E_PUB_FAILED", Desc: "PUB failed no room"})
@@ -144,6 +159,8 @@ func (s *session) execute() {
 			s.t.Error("FIN of a bad id")
 		}
 		s.fins[id]++
+	case codec.KindNop:
+		s.nops++
 	case codec.KindCls:
 		s.out = append(s.out, codec.FrameCloseWait...)
 	}
