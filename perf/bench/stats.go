@@ -20,8 +20,9 @@ const (
 	statsChannels = 10_000
 	// statsReads is how many times the time of one is taken.
 	statsReads = 5
-	// pollEvery is the time between polls; one that takes longer delays the next.
-	pollEvery = 100 * time.Millisecond
+	// pollEvery is the time between polls of /stats, scrapeEvery between those of /metrics; one that takes longer delays the next.
+	pollEvery   = 100 * time.Millisecond
+	scrapeEvery = time.Second
 	// polledRate is messages per second published meanwhile.
 	polledRate = 2000
 	// polledTime is how long.
@@ -38,10 +39,31 @@ var statsWorkload = workload{
 		{name: "publish p99, 10 polls a second", unit: "us"},
 		{name: "ratio of the two", unit: "", floors: []floor{{limit: 1.5}}},
 	},
-	subjects: inMemoryOnly, otherRuns: 1, before: func(t *turn) error { return knownTopics(t.dir, t.count(statsChannels)/100+1, 100) }, turn: stats,
+	subjects: inMemoryOnly, otherRuns: 1, before: func(t *turn) error { return knownTopics(t.dir, t.count(statsChannels)/100+1, 100) },
+	turn: watched("/stats?format=json", pollEvery),
 }
 
-func stats(ctx context.Context, t *turn) (samples []sample, err error) {
+// metricsWorkload is a large /metrics, and what scraping it does to those who publish.
+var metricsWorkload = workload{
+	name: "metrics", title: "/metrics of 10,000 channels and 10,000 clients",
+	rows: []row{
+		{name: "time of one", unit: "ms", floors: []floor{{limit: 200}}},
+		{name: "broker CPU of one", unit: "ms"},
+		{name: "publish p99, scrapes go elsewhere", unit: "us"},
+		{name: "publish p99, one scrape a second", unit: "us"},
+		{name: "ratio of the two", unit: "", floors: []floor{{limit: 1.5}}},
+	},
+	subjects:  func(o options) []subject { return []subject{o.oursWith(oursName)} },
+	otherRuns: 1, before: func(t *turn) error { return knownTopics(t.dir, t.count(statsChannels)/100+1, 100) },
+	turn: watched("/metrics", scrapeEvery),
+}
+
+// watched measures one answer of path, and publishing while path is read every so often.
+func watched(path string, every time.Duration) func(context.Context, *turn) ([]sample, error) {
+	return func(ctx context.Context, t *turn) ([]sample, error) { return watch(ctx, t, path, every) }
+}
+
+func watch(ctx context.Context, t *turn, path string, every time.Duration) (samples []sample, err error) {
 	crowd, err := load.Subscribers{
 		Addr: t.process.TCPAddr, Conns: t.count(statsChannels),
 		Place: func(n int) (string, string) { return fmt.Sprintf("topic%d", n/100), fmt.Sprintf("channel%d", n%100) },
@@ -50,7 +72,7 @@ func stats(ctx context.Context, t *turn) (samples []sample, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, crowd.Close()) }()
-	target := "http://" + t.process.HTTPAddr + "/stats?format=json"
+	target := "http://" + t.process.HTTPAddr + path
 	var times []float64
 	var text []byte
 	before, err := t.process.CPU()
@@ -74,11 +96,11 @@ func stats(ctx context.Context, t *turn) (samples []sample, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	alone, err := t.publishPolled(ctx, elsewhere)
+	alone, err := t.publishPolled(ctx, elsewhere, every)
 	if err != nil {
 		return nil, err
 	}
-	polled, err := t.publishPolled(ctx, target)
+	polled, err := t.publishPolled(ctx, target, every)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +130,7 @@ func serveElsewhere(ctx context.Context, text []byte) (target string, stop func(
 }
 
 // publishPolled is the p99 of publishes in us, while somebody polls target.
-func (t *turn) publishPolled(ctx context.Context, target string) (float64, error) {
+func (t *turn) publishPolled(ctx context.Context, target string, every time.Duration) (float64, error) {
 	messages := t.during(polledTime, polledRate)
 	pacing, err := load.Pace{
 		Addr: t.process.TCPAddr, Topic: "polled", Conns: 4, Rate: polledRate, Messages: messages, Size: t.options.size, Link: t.link, Skip: messages / 10,
@@ -121,14 +143,14 @@ func (t *turn) publishPolled(ctx context.Context, target string) (float64, error
 	defer stop()
 	err = together(
 		measured{run: func(ctx context.Context) error { defer stop(); return pacing.Run(ctx) }},
-		measured{run: func(context.Context) error { return poll(polling, target) }},
+		measured{run: func(context.Context) error { return poll(polling, target, every) }},
 	).run(ctx)
 	return quantile(pacing.Acknowledgements(), 99) / float64(time.Microsecond), err
 }
 
-// poll reads target every pollEvery until ctx ends.
-func poll(ctx context.Context, target string) error {
-	for due := time.Now(); ; due = due.Add(pollEvery) {
+// poll reads target every so often until ctx ends.
+func poll(ctx context.Context, target string, every time.Duration) error {
+	for due := time.Now(); ; due = due.Add(every) {
 		if err := pause(ctx, time.Until(due)); err != nil {
 			return nil
 		}

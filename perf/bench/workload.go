@@ -85,6 +85,7 @@ var workloads = []workload{
 	fairnessWorkload,
 	stallWorkload,
 	statsWorkload,
+	metricsWorkload,
 	httpPubOneWorkload,
 	httpPubManyWorkload,
 	httpMpubOneWorkload,
