@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing hostile clean
 
 all: build
 
@@ -105,6 +105,11 @@ compat:
 timing: build
 	$(GO) build -o $(BIN)/timing ./perf/timing
 	./$(BIN)/timing -nsqd $(BIN)/nsqd $(FLAGS)
+
+# Eleven kinds of clients that mean harm, beside an honest pair.
+hostile: build
+	$(GO) build -o $(BIN)/hostile ./perf/hostile
+	./$(BIN)/hostile -nsqd $(BIN)/nsqd $(FLAGS)
 
 # Every line of the Go sources through three channels.
 corpus: build

@@ -6,7 +6,8 @@ package loop
 // at the end of each read, and with one publisher no more. Each claim gives a run of messages to one consumer, and each
 // run is one system call, which is why the channel decides how long runs are.
 
-// runsPerTurn bounds how long one channel may keep its loop from reading.
+// runsPerTurn bounds how long deliveries may keep their loop from reading, all channels together: fifty consumers that
+// come for a backlog at the same moment have socket buffers of megabytes each to fill.
 const runsPerTurn = 64
 
 // deliverLater has the channel served at the end of this turn.
@@ -17,12 +18,21 @@ func (l *loop) deliverLater(s *subscribers) {
 	}
 }
 
-// deliver serves every channel that was put on the list.
+// deliver serves the channels that were put on the list, as far as the turn goes; the rest comes first in the next one.
 func (l *loop) deliver() {
+	l.runsLeft = runsPerTurn
+	var last *subscribers
 	for i := 0; i < len(l.dirty); i++ {
 		s := l.dirty[i]
 		s.dirty = false
-		l.pump(s)
+		if l.runsLeft <= 0 {
+			l.unfinished = append(l.unfinished, s)
+		} else if l.pump(s) {
+			last = s
+		}
+	}
+	if last != nil {
+		l.unfinished = append(l.unfinished, last)
 	}
 	clear(l.dirty)
 	l.dirty = l.dirty[:0]
@@ -31,13 +41,14 @@ func (l *loop) deliver() {
 	}
 }
 
-// pump hands messages of one channel to its ready consumers in turn, until there are none of either.
-func (l *loop) pump(s *subscribers) {
+// pump hands messages of one channel to its ready consumers in turn, until there are none of either, or until the turn
+// is over, which it reports: then there may be more.
+func (l *loop) pump(s *subscribers) (over bool) {
 	defer l.containPump(s)
-	for range runsPerTurn {
+	for ; l.runsLeft > 0; l.runsLeft-- {
 		c := s.ready.first
 		if c == nil {
-			return
+			return false
 		}
 		l.culprit = c
 		if !c.cons.Claim(l.now, &l.scratch, &l.run) {
@@ -49,7 +60,7 @@ func (l *loop) pump(s *subscribers) {
 				continue
 			}
 			if !s.ch.Park(l.idx) {
-				return
+				return false
 			}
 			continue // something came in between
 		}
@@ -63,9 +74,7 @@ func (l *loop) pump(s *subscribers) {
 		c.updateReady()
 		c.armTimer()
 	}
-	if s.ready.first != nil {
-		l.unfinished = append(l.unfinished, s)
-	}
+	return s.ready.first != nil
 }
 
 // containPump is contain for pump: whatever happened, the consumers that are left must be served.

@@ -67,7 +67,9 @@ func (c *conn) receiveWire(wire []byte) {
 		if !more {
 			return
 		}
-		budget -= max(len(out), decodeCost)
+		cost := max(len(out), decodeCost)
+		budget -= cost
+		l.decoded += cost
 	}
 }
 

@@ -42,6 +42,8 @@ type loop struct {
 	channels    map[*fanout.Channel]*subscribers
 	dirty       []*subscribers // to be served at the end of this turn
 	unfinished  []*subscribers // to be served after the input that waits
+	runsLeft    int            // of this turn's deliveries
+	decoded     int            // what filters gave since the last resumed, in their measure
 	pausing     []*conn        // to go on with their input then
 	owing       []*conn        // to go on encoding their output then
 	yielding    bool           // the engine will call resumed
@@ -193,7 +195,13 @@ func (l *loop) resumed() {
 	l.unfinished = l.unfinished[:0]
 	pausing := l.pausing
 	l.pausing = nil
-	for _, c := range pausing {
+	l.decoded = 0
+	for i, c := range pausing {
+		if l.decoded >= filterTurn { // all of them together have what one has alone
+			l.pausing = append(pausing[i:len(pausing):len(pausing)], l.pausing...)
+			l.yield()
+			break
+		}
 		if !c.closed {
 			c.resume(pauseTurn)
 			l.settleConn(c)
