@@ -103,6 +103,11 @@ var client = http.Client{
 	Timeout:   60 * time.Second, // deleting a topic of millions of messages takes the stock daemon seconds
 }
 
+// Get asks for path and returns the body of a 200 answer.
+func (a API) Get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	return a.call(ctx, http.MethodGet, path, query)
+}
+
 func (a API) call(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
 	target := url.URL{Scheme: "http", Host: a.Addr, Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
