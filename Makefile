@@ -5,7 +5,7 @@ N      ?= 200
 T      ?= 60s
 BIN    := bin
 
-.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing hostile clean
+.PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing hostile invariants clean
 
 all: build
 
@@ -48,6 +48,10 @@ fuzz:
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(T) -fuzzminimizetime 10x $$pkg; \
 	  done; \
 	done
+
+# The log's invariants checked at run time (mmapq/invariants_on.go), under the tests of the log and the broker. The checks allocate.
+invariants:
+	$(GO) test -count=1 -tags invariants -skip Allocations ./mmapq ./fanout
 
 # SIGKILL under load, N rounds, half of them at a named point of the daemon (a second binary, built with the tag crashpoints); the ledger decides.
 crash: build

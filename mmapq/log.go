@@ -195,6 +195,7 @@ func (l *Log) finish(res uint64, s *Segment, first, n uint32, err error) {
 		for k < len(l.pending) && l.pending[k].done {
 			k++
 		}
+		l.mustCommitForwards(l.pending[k-1].end)
 		l.committed.Store(uint64(l.pending[k-1].end))
 		l.firstRes += uint64(k)
 		l.pending = l.pending[:copy(l.pending, l.pending[k:])]
@@ -239,6 +240,7 @@ func (l *Log) activate(s *Segment) {
 		l.nextOrd = l.open.baseOrd + uint64(l.open.count)
 	}
 	s.base, s.baseOrd = l.nextBase, l.nextOrd
+	l.mustFollow(s)
 	s.idBase = IDPrefix(l.st.opts.Node, l.stream) | uint64(s.base)
 	putHeader(s.mem, header{
 		node: l.st.opts.Node, stream: l.stream, topicID: l.topicID, seq: s.seq,

@@ -323,6 +323,7 @@ func (st *Store) dropSlot(sl *slot) {
 
 // freeSegments records that segments are free and puts their slots into the pool, or removes them. Their last reader is gone (I3).
 func (st *Store) freeSegments(l *Log, segs []*Segment) {
+	mustBeUnpinned(segs)
 	if len(segs) == 0 {
 		return
 	}

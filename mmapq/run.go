@@ -60,7 +60,9 @@ func (l *Log) RunWarm(p, limit Pos, maxN, maxBytes int, now int64) (r Run, next 
 		i := s.index(p)
 		n, from, to := s.span(i, uint32(end-p), maxBytes)
 		s.pin()
-		return Run{seg: s, index: i, First: p, N: int(n), Bytes: s.mem[from:to]}, p + Pos(n), false
+		r = Run{seg: s, index: i, First: p, N: int(n), Bytes: s.mem[from:to]}
+		r.mustBeWhole()
+		return r, p + Pos(n), false
 	}
 }
 

@@ -213,6 +213,7 @@ func (s *State) SetAttempts(p Pos, n uint16) bool {
 		if uint16(old>>sh) == Finished {
 			return false
 		}
+		mustCountUp(uint16(old>>sh), n)
 		if atomic.CompareAndSwapUint32(w, old, old&^(0xffff<<sh)|uint32(n)<<sh) {
 			return true
 		}

@@ -151,6 +151,7 @@ func (s *ChannelSlot) Floor(st Stream) (p Pos, ok bool)  { return s.load(s.words
 func (s *ChannelSlot) Cursor(st Stream) (p Pos, ok bool) { return s.load(s.words(st) + 16) }
 
 func (s *ChannelSlot) store(o int, p Pos) {
+	s.mustMoveForward(o, p)
 	storeWord(s.mem, o, uint64(p))
 	storeWord(s.mem, o+8, ^uint64(p))
 }
