@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 )
 
@@ -102,8 +103,9 @@ type manifest struct {
 	live   int64 // size after the last rewrite
 	dirty  bool
 	buf    []byte
-	model  *model // what all records so far add up to
-	err    error  // a failed sync leaves an unknown file: nothing more is written
+	since  []record // appended since rewrite took the state down; nil while none is under way
+	model  *model   // what all records so far add up to
+	err    error    // a failed sync leaves an unknown file: nothing more is written
 }
 
 var errRecordTooLong = errors.New("name too long for the manifest")
@@ -149,7 +151,27 @@ func (m *manifest) append(recs ...record) error {
 	for _, r := range recs {
 		m.model.apply(r)
 	}
+	if m.since != nil {
+		m.since = append(m.since, recs...)
+	}
 	return nil
+}
+
+// forgetDead keeps the ranges of gone, of which nothing is stored any more, out of what the next rewrite writes. In the file they do no harm.
+func (m *manifest) forgetDead(topic uint64, stream Stream, gone []posRange) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.model.topics[topic]
+	if t == nil {
+		return
+	}
+	var left []posRange // a new list: the log reads the old one without a lock
+	for _, d := range t.dead[stream] {
+		if !slices.ContainsFunc(gone, func(g posRange) bool { return g.from <= d.from && d.to <= g.to }) {
+			left = append(left, d)
+		}
+	}
+	t.dead[stream] = left
 }
 
 // reserve keeps blocks allocated for what is appended next. That it fails matters only when an append does. Caller holds mu.
@@ -228,38 +250,57 @@ func (m *manifest) close() error {
 	return err
 }
 
-// rewrite replaces the file by the shortest one that adds up to the same state. Appends wait meanwhile. After an error the old file is still
-// in use, except when only the directory could not be synced: that counts as a failed sync.
+// rewrite replaces the file by the shortest one that adds up to the same state. Appends go on meanwhile: the lock is held for taking the state
+// down, and for the exchange. After an error the old file is still in use, except when only the directory could not be synced: that counts as a
+// failed sync.
 func (m *manifest) rewrite() error {
 	m.syncing.Lock()
 	defer m.syncing.Unlock()
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return err
 	}
-	salt := binary.LittleEndian.Uint64(seed[:])
+	next := rewritten{salt: binary.LittleEndian.Uint64(seed[:])}
+	m.mu.Lock()
 	recs := m.model.records()
-	buf := manifestHead(salt)
-	for i, r := range recs {
-		buf = frameRecord(buf, salt, uint64(i), r)
+	m.since = []record{}
+	m.mu.Unlock()
+	next.buf = manifestHead(next.salt)
+	next.add(recs)
+	err := m.prepare(&next)
+	var old File
+	if err == nil {
+		old, err = m.exchange(&next)
 	}
-	f, err := m.replace(buf)
 	if err != nil {
+		m.mu.Lock()
+		m.since = nil
+		m.mu.Unlock()
 		return fmt.Errorf("manifest: %w", err)
 	}
-	old := m.f
-	m.f, m.salt, m.number, m.off, m.ahead, m.live, m.dirty = f, salt, uint64(len(recs)), int64(len(buf)), 0, int64(len(buf)), false
 	if old != nil {
 		err = old.Close()
 	}
 	if err2 := m.disk.SyncDir(); err2 != nil {
 		// Which of the two files a power cut leaves behind is not known: what is promised in this one may not hold.
-		m.err = fmt.Errorf("manifest: %w", err2)
-		err = m.err
+		err = m.fail(err2)
 	}
 	return err
+}
+
+// rewritten is a manifest that takes the place of another.
+type rewritten struct {
+	f      File
+	salt   uint64
+	number uint64
+	buf    []byte // its content
+}
+
+func (n *rewritten) add(recs []record) {
+	for _, r := range recs {
+		n.buf = frameRecord(n.buf, n.salt, n.number, r)
+		n.number++
+	}
 }
 
 // resume goes on with the file as it was found: on a full disk a start cannot write it anew. What stands behind the last valid record is
@@ -285,17 +326,42 @@ func (m *manifest) resume(found manifestFound) error {
 	return nil
 }
 
-// replace writes buf to a temporary file, makes it durable and gives it the manifest's name. It takes nothing from the spare.
-func (m *manifest) replace(buf []byte) (File, error) {
+// prepare writes the new file under a name of its own and makes it durable. It takes nothing from the spare.
+func (m *manifest) prepare(next *rewritten) error {
 	if err := m.disk.Remove(manifestTemp); err != nil && !isNotExist(err) {
-		return nil, err
+		return err
 	}
 	f, err := m.disk.Disk.OpenFile(manifestTemp, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err = f.WriteAt(buf, 0); err == nil {
+	if _, err = f.WriteAt(next.buf, 0); err == nil {
 		err = f.Sync()
+	}
+	if err != nil {
+		return m.discard(f, err)
+	}
+	next.f = &spareFile{f, m.disk}
+	return nil
+}
+
+// discard gives up a prepared file because of err.
+func (m *manifest) discard(f File, err error) error {
+	err = errors.Join(err, f.Close())
+	if gone := m.disk.Remove(manifestTemp); gone != nil && !isNotExist(gone) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// exchange adds what was appended since the state was taken down and gives the new file the manifest's name. The records it adds were not synced
+// in the old file either: syncing is held.
+func (m *manifest) exchange(next *rewritten) (old File, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	live := int64(len(next.buf))
+	if next.add(m.since); int64(len(next.buf)) > live {
+		_, err = next.f.WriteAt(next.buf[live:], live)
 	}
 	AtPoint(PointRewrite)
 	if err == nil {
@@ -303,13 +369,12 @@ func (m *manifest) replace(buf []byte) (File, error) {
 	}
 	AtPoint(PointRewritten)
 	if err != nil {
-		err = errors.Join(err, f.Close())
-		if gone := m.disk.Remove(manifestTemp); gone != nil && !isNotExist(gone) {
-			err = errors.Join(err, gone)
-		}
-		return nil, err
+		return nil, m.discard(next.f, err)
 	}
-	return &spareFile{f, m.disk}, nil
+	old = m.f
+	m.dirty = len(m.since) > 0
+	m.f, m.salt, m.number, m.off, m.ahead, m.live, m.since = next.f, next.salt, next.number, int64(len(next.buf)), 0, live, nil
+	return old, nil
 }
 
 // manifestHead is the header of a manifest.

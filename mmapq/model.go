@@ -111,7 +111,7 @@ func (m *model) apply(r record) {
 		delete(m.segments, r.slot)
 	case recDead:
 		if t := m.topics[r.id]; t != nil {
-			t.dead[r.stream&1] = append(t.dead[r.stream&1], posRange{Pos(r.a), Pos(r.b)})
+			t.dead[r.stream&1] = appendRange(t.dead[r.stream&1], posRange{Pos(r.a), Pos(r.b)})
 		}
 	case recFloor:
 		m.floor = max(m.floor, Pos(r.a))
@@ -120,6 +120,15 @@ func (m *model) apply(r record) {
 	default:
 		m.unknown++
 	}
+}
+
+// appendRange adds d to list, where it may go on with the last range. The list is not changed: readers may hold it.
+func appendRange(list []posRange, d posRange) []posRange {
+	if n := len(list); n > 0 && list[n-1].to == d.from {
+		d.from = list[n-1].from
+		list = list[:n-1]
+	}
+	return append(slices.Clone(list), d)
 }
 
 func (m *model) forgetTopic(t *TopicMeta) {

@@ -397,27 +397,36 @@ func (l *Log) reservedIn(s *Segment) bool {
 	return false
 }
 
-// pruneDead forgets dropped ranges below the first segment that is left. Caller holds mu.
+// pruneDead forgets dropped ranges of which no segment is left. Caller holds mu.
 func (l *Log) pruneDead(segs []*Segment) {
 	dead := l.dead.Load()
 	if dead == nil {
 		return
 	}
-	if left := stillDead(*dead, segs); len(left) == 0 {
+	left, gone := stillDead(*dead, segs)
+	switch {
+	case len(gone) == 0:
+		return
+	case len(left) == 0:
 		l.dead.Store(nil)
-	} else {
+	default:
 		l.dead.Store(&left)
+	}
+	if !l.memory {
+		l.st.man.forgetDead(l.topicID, l.stream, gone)
 	}
 }
 
-// stillDead returns the ranges that segs can hold something of.
-func stillDead(dead []posRange, segs []*Segment) (left []posRange) {
+// stillDead parts the ranges that segs can hold something of, or that lie between them (they count for depth), from the others.
+func stillDead(dead []posRange, segs []*Segment) (left, gone []posRange) {
 	for _, d := range dead {
 		if len(segs) > 0 && d.to > segs[0].base {
 			left = append(left, d)
+		} else {
+			gone = append(gone, d)
 		}
 	}
-	return left
+	return left, gone
 }
 
 // Drop records that [from, to) was dropped: claims jump it, counts subtract it.
@@ -434,9 +443,9 @@ func (l *Log) Drop(from, to Pos) error {
 	defer l.mu.Unlock()
 	var list []posRange
 	if d := l.dead.Load(); d != nil {
-		list = append(list, *d...)
+		list = *d
 	}
-	list = append(list, posRange{from, to})
+	list = appendRange(list, posRange{from, to})
 	l.dead.Store(&list)
 	return nil
 }

@@ -288,7 +288,7 @@ func (l *Log) adopt(segs []*Segment, dead []posRange) (left []posRange) {
 	l.committed.Store(uint64(end))
 	l.nextBase = end + positionJump
 	l.adoptDurable(segs)
-	if left = stillDead(dead, segs); len(left) > 0 {
+	if left, _ = stillDead(dead, segs); len(left) > 0 {
 		slices.SortFunc(left, func(a, b posRange) int { return cmp.Compare(a.from, b.from) })
 		l.dead.Store(&left)
 	}

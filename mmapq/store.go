@@ -336,16 +336,24 @@ func (st *Store) DeleteChannel(c ChannelMeta, t TopicMeta) error {
 }
 
 // DropChannel gives a deleted channel's table slot and state files back. Nothing of it is in flight any more. As long as the manifest still names
-// the channel (its deletion could not be recorded) both stay its own: the next start brings it back as it was.
+// the channel (its deletion could not be recorded) both stay its own: the next start brings it back as it was. Runs on the reclaimer: it waits
+// for a sync, one for all channels that were deleted together.
 func (st *Store) DropChannel(slot *ChannelSlot, states [2]*State, memory bool) error {
-	st.reclaim.Lock()
-	defer st.reclaim.Unlock()
+	var err error
 	if !memory {
 		if id := slot.id(); st.man.has(id) {
-			if err := st.man.append(record{kind: recChannelGone, id: id}); err != nil {
-				return errors.Join(err, states[0].Close(), states[1].Close())
-			}
+			err = st.man.append(record{kind: recChannelGone, id: id})
 		}
+		if err == nil {
+			err = st.syncManifest() // a power cut that brings the channel back must find its place and its states too
+		}
+	}
+	st.reclaim.Lock()
+	defer st.reclaim.Unlock()
+	if err != nil {
+		return errors.Join(err, states[0].Close(), states[1].Close())
+	}
+	if !memory {
 		AtPoint(PointChannelGone)
 		st.table.give(slot)
 	}

@@ -130,16 +130,24 @@ func (d *daemon) openData() error {
 	return nil
 }
 
-// inheritedTopics are those of a stock nsqd that used this data path before: none once there is a manifest.
+// inheritedTopics are those of a stock nsqd that used this data path before: none once there is a manifest, unless nsqd.dat still is the stock
+// daemon's. Then a kill came before they were taken over, which can be repeated (or a stock daemon ran here since, and added some).
 func (d *daemon) inheritedTopics() ([]metadata.Topic, error) {
 	_, err := os.Stat(filepath.Join(d.dir(), mmapq.ManifestName))
-	if err == nil {
-		return nil, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("failed to load metadata - %w", err)
 	}
-	return metadata.Read(d.o.DataPath)
+	topics, number, readErr := metadata.Read(d.o.DataPath)
+	switch {
+	case err != nil:
+		return topics, readErr
+	case readErr != nil:
+		d.log.Warnf("%s", readErr) // it will be written anew
+		return nil, nil
+	case number == "" || version.Ours(number):
+		return nil, nil
+	}
+	return topics, nil
 }
 
 // listen opens the ports, TCP first.

@@ -139,6 +139,30 @@ func TestStockQueuesAreRefusedUntilSomebodyDecides(t *testing.T) {
 	launch(t, dir).stop(t) // decided: the manifest is there
 }
 
+// A kill between the first manifest and the take-over of nsqd.dat loses nothing: the file still is the stock daemon's, and is read again.
+func TestStockTopicsSurviveAKillDuringTheTakeOver(t *testing.T) {
+	dir := t.TempDir()
+	launch(t, dir).stop(t) // as far as the manifest
+	stock := `{"topics":[{"name":"t","paused":false,"channels":[{"name":"c","paused":true}]}],"version":"1.3.0"}`
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nsqd.dat"), []byte(stock), 0o600))
+	p := launch(t, dir)
+	require.Contains(t, p.get(t, "/stats?format=json&include_mem=0"), `"topics":[{"topic_name":"t","channels":[{"channel_name":"c",`)
+	p.stop(t)
+	text, err := os.ReadFile(filepath.Join(dir, "nsqd.dat"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"name":"t"`)
+	require.Contains(t, string(text), version.Number, "taken over")
+	ours := strings.ReplaceAll(string(text), `"name":"t"`, `"name":"other"`)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nsqd.dat"), []byte(ours), 0o600))
+	p = launch(t, dir)
+	require.NotContains(t, p.get(t, "/stats?format=json&include_mem=0"), "other", "what this daemon wrote is not read")
+	p.stop(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nsqd.dat"), []byte("{"), 0o600))
+	p = launch(t, dir)
+	p.logged(t, "WARNING: failed to load metadata - failed to parse metadata in "+filepath.Join(dir, "nsqd.dat")+" - unexpected end of JSON input")
+	p.stop(t)
+}
+
 func TestBrokenMetadataOfAStockDaemon(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nsqd.dat")

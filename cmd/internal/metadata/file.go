@@ -35,21 +35,22 @@ type document struct {
 // Path of the file in a data path.
 func Path(dir string) string { return filepath.Join(dir, Name) }
 
-// Read returns the topics of the file, none if there is no file. Unknown keys are ignored. The error texts are the stock daemon's.
-func Read(dir string) ([]Topic, error) {
+// Read returns the topics of the file and the version of the program that wrote it, nothing if there is no file. Unknown keys are ignored. The
+// error texts are the stock daemon's.
+func Read(dir string) (topics []Topic, version string, err error) {
 	path := Path(dir)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("failed to load metadata - failed to read metadata from %s - %w", path, err)
+		return nil, "", fmt.Errorf("failed to load metadata - failed to read metadata from %s - %w", path, err)
 	}
 	var doc document
 	if err := json.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("failed to load metadata - failed to parse metadata in %s - %w", path, err)
+		return nil, "", fmt.Errorf("failed to load metadata - failed to parse metadata in %s - %w", path, err)
 	}
-	return doc.Topics, nil
+	return doc.Topics, doc.Version, nil
 }
 
 // Write replaces the file in one step: whoever reads sees the old text or the new one, also after a power cut. version is what the file

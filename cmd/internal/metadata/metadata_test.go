@@ -21,9 +21,10 @@ func TestFileIsWhatAStockDaemonWrites(t *testing.T) {
 	require.NoError(t, Write(dir, "1.3.0", topics))
 	requireFile(t, dir, `{"topics":[{"name":"t","paused":false,"channels":[{"name":"ch","paused":false},{"name":"c2","paused":true}]},`+
 		`{"name":"u","paused":true,"channels":null}],"version":"1.3.0"}`)
-	read, err := Read(dir)
+	read, version, err := Read(dir)
 	require.NoError(t, err)
 	require.Equal(t, topics, read)
+	require.Equal(t, "1.3.0", version)
 	names, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, names, 1, "no temporary file stays behind")
@@ -41,26 +42,27 @@ func requireFile(t *testing.T, dir, want string) {
 
 func TestRead(t *testing.T) {
 	dir := t.TempDir()
-	topics, err := Read(dir)
+	topics, version, err := Read(dir)
 	require.NoError(t, err)
 	require.Empty(t, topics)
+	require.Empty(t, version)
 
 	require.NoError(t, os.WriteFile(Path(dir), nil, 0o600))
-	_, err = Read(dir)
+	_, _, err = Read(dir)
 	require.EqualError(t, err, "failed to load metadata - failed to parse metadata in "+Path(dir)+" - unexpected end of JSON input")
 
 	require.NoError(t, os.WriteFile(Path(dir), []byte(`{"x":1,"version":5.1e1,"topics":[{"name":"t","z":[]}]}`), 0o600))
-	_, err = Read(dir)
+	_, _, err = Read(dir)
 	require.ErrorContains(t, err, "failed to parse metadata")
 
 	require.NoError(t, os.WriteFile(Path(dir), []byte(`{"x":1,"topics":[{"name":"t","z":[]}]}`), 0o600))
-	topics, err = Read(dir)
+	topics, _, err = Read(dir)
 	require.NoError(t, err)
 	require.Equal(t, []Topic{{Name: "t"}}, topics)
 
 	require.NoError(t, os.Remove(Path(dir)))
 	require.NoError(t, os.Mkdir(Path(dir), 0o700))
-	_, err = Read(dir)
+	_, _, err = Read(dir)
 	require.ErrorContains(t, err, "failed to load metadata - failed to read metadata from "+Path(dir)+" - ")
 }
 
