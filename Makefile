@@ -101,9 +101,9 @@ statsbench: build
 lookupbench: build
 	$(GO) run ./perf/lookupbench -ours $(BIN)/nsqlookupd $(if $(PEER),-peer $(PEER),)
 
-# The conformance suite against our binary, or against any other: make compat PEER=/path/to/nsqd
+# The conformance suite against our binaries, or against any other: make compat PEER=/path/to/nsqd PEER_LOOKUPD=/path/to/nsqlookupd
 compat:
-	$(GO) test -count=1 ./perf/compat $(if $(PEER),-peer=$(abspath $(PEER)),)
+	$(GO) test -count=1 ./perf/compat $(if $(PEER),-peer=$(abspath $(PEER)),) $(if $(PEER_LOOKUPD),-peer-lookupd=$(abspath $(PEER_LOOKUPD)),)
 
 # How punctual deferrals, requeue delays and timeouts are, idle and under load.
 timing: build

@@ -4,8 +4,12 @@
 //	go test ./perf/compat/                       builds ./cmd/nsqd and tests it
 //	go test ./perf/compat/ -peer=/usr/bin/nsqd   tests any other nsqd binary
 //	PEER=/usr/bin/nsqd go test ./perf/compat/    the same
+//	go test ./perf/compat/ -peer=/usr/bin/nsqd -peer-lookupd=/usr/bin/nsqlookupd   with another nsqlookupd as well
 //	go test ./perf/compat/ -short                leaves out the minute-long waits
 //	go test ./perf/compat/ -run 'TestConversations/whole/pub.txt'
+//
+// nsqd's HTTP API and both protocols of nsqlookupd have their conversations
+// beside the code; TestHTTPAndLookup plays those with the same binaries.
 //
 // The conversations are the files testdata/*.txt except rows.txt. rows.txt
 // lists the rows of the protocol's specification; each conversation names the
