@@ -3,6 +3,7 @@ GO     ?= go
 RACE   := $(if $(shell command -v $${CC:-cc} gcc clang 2>/dev/null),-race,)
 N      ?= 200
 T      ?= 60s
+GB     ?= 10
 BIN    := bin
 
 .PHONY: all build run test check race fuzz crash powercut fulldisk damage mutants bench statsbench lookupbench benchstat compat corpus timing hostile invariants clean
@@ -118,6 +119,12 @@ hostile: build
 # Every line of the Go sources through three channels.
 corpus: build
 	$(GO) run ./perf/corpus -nsqd $(BIN)/nsqd
+
+# Gigabytes past one message that nobody finishes, then past half a million of them: the disk must stay below 1 GiB. About a minute.
+.PHONY: straggler
+straggler: build
+	$(GO) run ./perf/straggler -nsqd $(BIN)/nsqd -gb $(GB)
+	$(GO) run ./perf/straggler -nsqd $(BIN)/nsqd -gb $(GB) -size 200 -stay 100
 
 clean:
 	rm -rf $(BIN)

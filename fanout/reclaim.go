@@ -160,6 +160,7 @@ func (r *reclaimer) pass(t *Topic) {
 			views = append(views, ch.view(s))
 		}
 		r.free(t, s, least, views)
+		r.compactSome(t, s)
 	}
 }
 

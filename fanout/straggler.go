@@ -21,7 +21,7 @@ type keepLimits struct {
 	ripeSooner time.Duration // this goes instead
 }
 
-var keepDefaults = keepLimits{little: 4 << 20, gain: 1 << 20, ripe: 5 * time.Second, much: 256 << 20, ripeSooner: time.Second}
+var keepDefaults = keepLimits{little: 4 << 20, gain: 1 << 20, ripe: 5 * time.Second, much: 256 << 20, ripeSooner: 200 * time.Millisecond}
 
 // compactPause is how long a topic is left alone after a round that found nothing worth it; it doubles up to compactPauseMost.
 const (
@@ -40,7 +40,8 @@ type keeper struct {
 type kept struct {
 	by    map[mmapq.Pos]keeper // by base of the segment
 	bytes int                  // of the segments behind every cursor that are kept
-	next  int64                // no compaction before
+	next  int64                // no compaction before, unless much more is kept by then than
+	tried int                  // when there was nothing worth it
 	pause time.Duration
 }
 
@@ -212,15 +213,20 @@ func (v *live) Each(from, to mmapq.Pos, f func(mmapq.Pos) bool) {
 	}
 }
 
-// compactAll looks at topics of which much is kept behind every cursor. Called about once a second.
+// compactAll looks at topics of which much is kept behind every cursor; about once a second, since what is kept may ripen without a pass.
 func (r *reclaimer) compactAll() {
-	now := Now()
 	for _, t := range r.b.Topics() {
 		for s := range t.kept {
-			if k := &t.kept[s]; k.bytes >= r.b.keep.little && now >= k.next && !t.deleted.Load() {
-				r.compact(t, mmapq.Stream(s), now)
-			}
+			r.compactSome(t, mmapq.Stream(s))
 		}
+	}
+}
+
+// compactSome looks at one log, if it is time.
+func (r *reclaimer) compactSome(t *Topic, s mmapq.Stream) {
+	now, k := Now(), &t.kept[s]
+	if k.bytes >= r.b.keep.little && (now >= k.next || k.bytes > k.tried+r.b.keep.much/4) && !t.deleted.Load() {
+		r.compact(t, s, now)
 	}
 }
 
@@ -242,10 +248,10 @@ func (r *reclaimer) compact(t *Topic, s mmapq.Stream, now int64) {
 	}
 	if !done {
 		k.pause = min(max(2*k.pause, compactPause), compactPauseMost)
-		k.next = now + int64(k.pause)
+		k.next, k.tried = now+int64(k.pause), k.bytes
 		return
 	}
-	k.pause, k.next = 0, now
+	k.pause, k.next, k.tried = 0, now, 0
 	// Whoever looked a segment up before the exchange has pinned it when these locks were had.
 	for i := range v.views {
 		v.views[i].ch.mu.Lock()

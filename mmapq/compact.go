@@ -41,7 +41,7 @@ func (c *compaction) worth(gain int) bool {
 	return len(c.parts) > 0 && c.size-c.out() >= gain && c.size >= 2*c.out()
 }
 
-// Compact replaces one group of adjacent sealed and synced segments below limit, of each of which at least half is not needed any more, by one
+// Compact replaces one group of adjacent sealed segments below limit, of each of which at least half is not needed any more, by one
 // compacted segment, if that frees at least gain bytes and half of all. It reports whether it did; then the caller makes sure that no reader is between looking a segment up
 // and pinning it (readers do both under their channel's mutex), and calls FreeReplaced. Runs on the reclaimer.
 func (l *Log) Compact(limit Pos, gain int, live Live) (bool, error) {
@@ -93,7 +93,7 @@ func (l *Log) chooseCompaction(limit Pos, gain int, live Live) compaction {
 
 // remains finds out what of s is needed; false when that is more than half of it, or s is not ripe.
 func (s *Segment) remains(live Live) (p part, weight int, ok bool) {
-	if s.durable.Load() < s.count && s.slot.id != 0 || !live.Ripe(s.base) {
+	if !live.Ripe(s.base) {
 		return part{}, 0, false
 	}
 	p.s, ok = s, true
@@ -166,6 +166,7 @@ func (l *Log) compact(c compaction) (done bool, err error) {
 		return false, err
 	}
 	s.fill(c.parts)
+	s.extra = last.endOrd() - s.baseOrd - uint64(s.count)
 	putHeader(s.mem, header{
 		node: uint16(s.idBase >> idNodeShift & NodeMax), stream: l.stream, topicID: l.topicID, seq: s.seq, base: s.base, baseOrd: s.baseOrd,
 		salt: s.salt, size: uint64(size), feature: featureCompacted,

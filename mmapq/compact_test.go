@@ -415,3 +415,56 @@ func TestDamageOfACompactedSegment(t *testing.T) {
 		st.Abandon()
 	}
 }
+
+// TestSyncPassesCompacted: what was not synced when its neighbours were compacted is synced by the next round.
+func TestSyncPassesCompacted(t *testing.T) {
+	d := newCrashDisk()
+	st := open(t, d, small)
+	_, logs := newTopic(t, st, "t")
+	l := logs[StreamMain]
+	appendAll(t, l, makeBodies(1, 0, 600, 900))
+	all := readAll(t, l)
+	n := needed{}
+	for i, m := range all {
+		n[m.pos] = i < 100 || i > 400 || i%20 == 0 // the segments in the middle are few messages' only
+	}
+	want := n.in(all)
+	require.Positive(t, compactAll(t, l, n))
+	awaitPreparer(l)
+	segs := *l.segs.Load()
+	require.Nil(t, segs[0].table)
+	require.Less(t, segs[0].durable.Load(), segs[0].count)
+	st.sync.round()
+	require.NoError(t, st.Failed())
+	require.True(t, l.Durable(l.Committed()))
+	requireNeeded(t, d.afterCut(nil), n, want, "after a round")
+}
+
+// TestCompactKeepsOrdinals: nothing behind what is compacted seems to have been published meanwhile, also when nothing lies behind it yet.
+func TestCompactKeepsOrdinals(t *testing.T) {
+	st := open(t, NewHeapDisk(), small)
+	_, logs := newTopic(t, st, "t")
+	appendAll(t, logs[StreamMain], makeBodies(1, 0, 600, 900))
+	st = reopen(t, st)
+	l := topic(t, st, "t").Logs[StreamMain]
+	n := every(t, l, 20)
+	end := l.Committed()
+	before := l.Ordinal(end)
+	for range 3 {
+		require.Positive(t, compactAll(t, l, n))
+		require.Equal(t, before, l.Ordinal(end))
+		require.Equal(t, before, l.Ordinal(end+5))
+		for p := range n {
+			if p%4 > 0 {
+				delete(n, p)
+			}
+		}
+		if len(n) > 10 {
+			continue
+		}
+		break
+	}
+	appendAll(t, l, makeBodies(1, 600, 10, 900))
+	require.Equal(t, before, l.Ordinal(end))
+	require.Equal(t, before+10, l.Ordinal(l.Committed()))
+}

@@ -40,6 +40,9 @@ func (s *Segment) index(p Pos) uint32 {
 	return uint32(i)
 }
 
+// endOrd is the ordinal behind the last entry.
+func (s *Segment) endOrd() uint64 { return s.baseOrd + uint64(s.count) + s.extra }
+
 // stretch returns the first position at or behind p that a compacted segment holds, and where the positions without a gap from there on end;
 // both are the segment's end when there is none.
 func (s *Segment) stretch(p Pos) (at, stop Pos) {

@@ -324,7 +324,9 @@ func (l *Log) Ordinal(p Pos) uint64 {
 	case p <= s.base:
 		return s.baseOrd
 	case s.sealed.Load():
-		p = min(p, s.end())
+		if p >= s.end() {
+			return s.endOrd()
+		}
 		return s.baseOrd + uint64(s.index(p))
 	}
 	return s.baseOrd + uint64(p-s.base)

@@ -41,6 +41,7 @@ type Segment struct {
 
 	table []uint32 // compacted: distance of each entry's position from base, ascending; nil = the distance is the index
 	reach Pos      // compacted: length of the range of positions
+	extra uint64   // compacted: how many entries of what it stands for it does not hold; ordinals behind it do not change
 
 	// unscanned: read back at start without looking at the entries (sealed and synced): readers check each one (check.go), except the first
 	// checked ones.

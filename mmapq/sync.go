@@ -212,8 +212,8 @@ func (l *Log) pinUnsynced(to Pos) *Segment {
 	var first *Segment
 	for i := len(segs) - 1; i >= 0; i-- {
 		n := segs[i].below(to)
-		if n == 0 {
-			continue
+		if n == 0 || segs[i].table != nil {
+			continue // a compacted one was synced before it was there, whatever is in front of it
 		}
 		if segs[i].durable.Load() >= n {
 			break
