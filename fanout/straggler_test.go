@@ -204,7 +204,7 @@ func TestOneStragglerAndALotBehindIt(t *testing.T) {
 	require.Len(t, first, 1)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 40 {
-		r.pub(t, "t", numbers(round*20000, 20000)...) // 800,000 messages: more than six windows of state
+		r.pub(t, "t", numbers(round*20000, round*20000+20000)...) // 800,000 messages: more than six windows of state
 		for {
 			ds := c.take(t)
 			for _, d := range ds {

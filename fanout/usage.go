@@ -57,7 +57,12 @@ func (ch *Channel) Oldest(now int64) time.Duration {
 
 // firstUnfinished returns the first message below the cursor that is not finished.
 func (ch *Channel) firstUnfinished(s mmapq.Stream) (first mmapq.Pos, ok bool) {
-	v := ch.view(s)
+	ch.mu.Lock() // state is unmapped under it
+	defer ch.mu.Unlock()
+	if ch.gone.Load() {
+		return 0, false
+	}
+	v := view{ch: ch, floor: ch.floor[s], cursor: ch.cursor[s]}
 	v.each(ch.t.logs[s], s, v.floor, v.cursor, func(p mmapq.Pos) bool {
 		first, ok = p, true
 		return false
@@ -71,12 +76,20 @@ const oldestLook = 4096
 // oldestDeferred returns how long the message has been due that has been due for longest, of the first oldestLook that are not finished.
 func (ch *Channel) oldestDeferred(now int64) (late time.Duration) {
 	l := ch.t.logs[streamDeferred]
-	v := ch.view(streamDeferred)
+	ch.mu.Lock() // state is unmapped under it
+	defer ch.mu.Unlock()
+	if ch.gone.Load() {
+		return 0
+	}
+	v := view{ch: ch, floor: ch.floor[streamDeferred], cursor: ch.cursor[streamDeferred]}
 	n := 0
 	v.each(l, streamDeferred, v.floor, v.cursor, func(p mmapq.Pos) bool {
-		l.EachDue(p, p+1, 1, func(_ mmapq.Pos, due int64) {
-			late = max(late, time.Duration(now-ch.t.b.fromMillis(due)))
-		})
+		if release := l.Hold(p); release != nil {
+			l.EachDue(p, p+1, 1, func(_ mmapq.Pos, due int64) {
+				late = max(late, time.Duration(now-ch.t.b.fromMillis(due)))
+			})
+			release()
+		}
 		n++
 		return n < oldestLook
 	})

@@ -394,8 +394,8 @@ func (st *Store) ahead(name string) bool {
 	if err := m.Unmap(); err != nil {
 		st.warn("unmap %s: %v", name, err)
 	}
-	if err != nil || st.man.model.topics[h.topicID] == nil {
-		return false
+	if err != nil || st.man.model.topics[h.topicID] == nil || h.feature&featureCompacted != 0 {
+		return false // a compacted one is recorded when it is complete: until then everything is elsewhere, too
 	}
 	for _, s := range st.man.model.segments {
 		if s.topic == h.topicID && s.stream == h.stream && s.seq >= h.seq {

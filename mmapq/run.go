@@ -173,6 +173,9 @@ func (l *Log) seek(p, limit Pos) (s *Segment, at, end Pos) {
 		if p = max(p, s.base); p >= limit {
 			return nil, 0, 0
 		}
+		if l.skipDead(p) != p {
+			continue // what was dropped begins in front of this segment, where another one was
+		}
 		end := limit
 		if s.sealed.Load() {
 			if p >= s.end() {

@@ -27,9 +27,26 @@ func (u *Usage) AddLog(l *Log) {
 	u.UnsyncedMessages += l.AtRisk()
 }
 
-// Timestamp returns when the message at p was published (ns since 1970), 0 when it cannot be read. The caller holds what keeps p from being
-// freed, or can do with 0. It may read the disk: not for loops.
+// Hold pins the segment that holds p, so that it can be read by a goroutine that nothing else keeps it from being freed under; nil: it is gone.
+func (l *Log) Hold(p Pos) (release func()) {
+	l.mu.Lock() // under which segments are looked at for pins before they are freed
+	defer l.mu.Unlock()
+	s := l.find(p)
+	if s == nil || p < s.base || p >= s.end() {
+		return nil
+	}
+	s.pin()
+	return s.unpin
+}
+
+// Timestamp returns when the message at p was published (ns since 1970), 0 when it is gone or cannot be read. It may read the disk: not for
+// loops.
 func (l *Log) Timestamp(p Pos) int64 {
+	release := l.Hold(p)
+	if release == nil {
+		return 0
+	}
+	defer release()
 	r, _ := l.Run(p, p+1, 1, 1)
 	if r.N == 0 {
 		return 0
