@@ -33,6 +33,9 @@ func putEntry(dst []byte, e entry) {
 	binary.LittleEndian.PutUint64(dst[8:], uint64(e.flags)|uint64(e.reserved)<<16|uint64(e.aux)<<32)
 }
 
+// putSum changes the checksum alone.
+func putSum(dst []byte, sum uint32) { binary.LittleEndian.PutUint32(dst[4:], sum) }
+
 func getEntry(src []byte) entry {
 	a, b := binary.LittleEndian.Uint64(src), binary.LittleEndian.Uint64(src[8:])
 	return entry{offset: uint32(a), sum: uint32(a >> 32), flags: uint16(b), reserved: uint16(b >> 16), aux: uint32(b >> 32)}

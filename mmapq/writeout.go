@@ -88,6 +88,7 @@ var zeros = make([]byte, 256<<10)
 const (
 	stagedFrames  = 128 << 10
 	stagedEntries = 1024
+	sumsAtOnce    = 12       // a multiple of 3
 	stagedBody    = 32 << 10 // a body from this size on is written from where it lies
 )
 
@@ -112,60 +113,83 @@ func (w *writing) writeOut() error {
 	return o.flush()
 }
 
-// outgoing is what lies in the staging: n bytes of frames that belong at offset at, and count entries from entry next on.
+// outgoing is what lies in the staging: n bytes of frames that belong at offset at, and count entries from entry next on, the first summed of
+// which have their checksum.
 type outgoing struct {
 	*writing
-	g     *staging
-	at    int
-	n     int
-	next  uint32
-	count int
+	g      *staging
+	at     int
+	n      int
+	next   uint32
+	count  int
+	summed int
+	body   int // whose entry is the first staged one
 }
 
 // add stages body i.
 func (o *outgoing) add(i int, body []byte) error {
-	size := FrameHeader + len(body)
-	direct := len(body) >= stagedBody
-	if direct {
-		size = FrameHeader
+	if len(body) >= stagedBody {
+		return o.addDirect(i, body)
 	}
+	size := FrameHeader + len(body)
 	if o.n+size > stagedFrames {
 		if err := o.flushFrames(); err != nil {
 			return err
 		}
 	}
 	frame := o.g.frames[o.n : o.n+size]
-	e := o.entry(i, o.at+o.n)
 	o.header(frame, i)
-	copy(frame[FrameHeader:], body[:size-FrameHeader])
+	copy(frame[FrameHeader:], body)
+	e := o.entry(i, o.at+o.n)
 	o.n += size
-	e.sum = checksum(frame, o.seg.salt, o.pos(i), e)
-	if direct {
-		e.sum = crc32.Update(e.sum, castagnoli, body)
-		if err := o.flushFrames(); err != nil {
-			return err
-		}
-		if err := o.seg.slot.m.WriteAt(body, o.at); err != nil {
-			return err
-		}
-		o.at += len(body)
+	err := o.addEntry(e)
+	if o.count-o.summed == sumsAtOnce { // while they are in the nearest cache
+		o.sum()
 	}
-	o.count++
-	putEntry(o.g.entries[(stagedEntries-o.count)*entrySize:], e)
-	if o.count == stagedEntries {
+	return err
+}
+
+// addDirect writes a large body from where it lies.
+func (o *outgoing) addDirect(i int, body []byte) error {
+	if err := o.flushFrames(); err != nil {
+		return err
+	}
+	head := o.g.frames[:FrameHeader]
+	o.header(head, i)
+	e := o.entry(i, o.at)
+	e.sum = crc32.Update(checksum(head, o.seg.salt, o.pos(i), e), castagnoli, body)
+	m := o.seg.slot.m
+	if err := m.WriteAt(head, o.at); err != nil {
+		return err
+	}
+	if err := m.WriteAt(body, o.at+FrameHeader); err != nil {
+		return err
+	}
+	o.at += FrameHeader + len(body)
+	o.summed++
+	return o.addEntry(e)
+}
+
+func (o *outgoing) addEntry(e entry) error {
+	putEntry(o.staged(o.count), e)
+	if o.count++; o.count == stagedEntries {
 		return o.flush()
 	}
 	return nil
 }
+
+// staged is where the k-th staged entry lies.
+func (o *outgoing) staged(k int) []byte { return o.g.entries[(stagedEntries-k-1)*entrySize:] }
 
 // flush writes all that is staged.
 func (o *outgoing) flush() error {
 	if err := o.flushFrames(); err != nil || o.count == 0 {
 		return err
 	}
-	err := o.seg.slot.m.WriteAt(o.g.entries[(stagedEntries-o.count)*entrySize:], o.seg.entryAt(o.next+uint32(o.count)-1))
+	err := o.seg.slot.m.WriteAt(o.staged(o.count-1), o.seg.entryAt(o.next+uint32(o.count)-1))
 	o.next += uint32(o.count)
-	o.count = 0
+	o.body += o.count
+	o.count, o.summed = 0, 0
 	return err
 }
 
@@ -173,8 +197,35 @@ func (o *outgoing) flushFrames() error {
 	if o.n == 0 {
 		return nil
 	}
+	o.sum()
 	err := o.seg.slot.m.WriteAt(o.g.frames[:o.n], o.at)
 	o.at += o.n
 	o.n = 0
 	return err
+}
+
+// sum fills in the checksums of all staged frames, three at a time.
+func (o *outgoing) sum() {
+	for ; haveSums3 && o.count-o.summed >= 3; o.summed += 3 {
+		k := o.summed
+		sums := [3]uint32{o.seed(k), o.seed(k + 1), o.seed(k + 2)}
+		a, b, c := o.frame(k), o.frame(k+1), o.frame(k+2)
+		sums3(&sums, &a[0], &b[0], &c[0], len(a), len(b), len(c))
+		for i, sum := range sums {
+			putSum(o.staged(k+i), sum)
+		}
+	}
+	for ; o.summed < o.count; o.summed++ {
+		putSum(o.staged(o.summed), crc32.Update(o.seed(o.summed), castagnoli, o.frame(o.summed)))
+	}
+}
+
+func (o *outgoing) seed(k int) uint32 {
+	return sumSeed(o.seg.salt, o.pos(o.body+k), getEntry(o.staged(k)))
+}
+
+// frame is that of staged entry k, which is not written yet.
+func (o *outgoing) frame(k int) []byte {
+	from := int(getEntry(o.staged(k)).offset) - o.at
+	return o.g.frames[from : from+FrameHeader+len(o.bodies[o.body+k])]
 }
