@@ -1,16 +1,18 @@
 // Command bench puts this project's nsqd beside any other one and prints what both cost, as Markdown.
 //
-//	go run ./perf/bench -peer PATH [-ours PATH] [-runs 3] [-only REGEXP] [-scale 1]
+//	go run ./perf/bench -peer PATH [-ours PATH] [-runs 3] [-only REGEXP] [-scale 1] [-quick] [-tls] [-snappy] [-profile cpu]
 //
-// Three subjects take turns on every workload: ours; the peer with --mem-queue-size=1000000, where it keeps everything in its memory and
-// loses it when it is killed; and the peer with --mem-queue-size=0, where it writes everything to disk, the nearest it has to our promise.
-// Each turn is a fresh process on a fresh data path and has two passes: cold is the first since exec, warm the second, after what the
-// first one left was deleted. All passes of all runs are reported as median and range.
+// Subjects take turns on every workload, in most of them three: ours; the peer with --mem-queue-size=1000000, where it keeps everything in
+// its memory and loses it when it is killed; and the peer with --mem-queue-size=0, where it writes everything to disk, the nearest it has
+// to our promise. Each turn is a fresh process on a fresh data path. Workloads of throughput have two passes, cold (the first since exec) and
+// warm (the second, after what the first one left was deleted), or a warm one only, after an unmeasured tenth of it. All runs are reported
+// as median and range, with the floor that ours must reach and whether it does.
 //
-// The figure to look at is broker CPU per message: the time all threads of the daemon spent on a processor, from the scheduler's own
-// account. It counts from exec in the cold pass of publishing workloads, so that preparing memory and files ahead is paid for, and goes on
-// for -settle after the last message, so that a sync that is due then is paid for too. Messages per second are of the wall clock, on a
-// machine that the load generator shares, and mean less.
+// The figure to look at is broker CPU per message: the time all threads of the daemon spent on a processor, ended ones included, from the
+// clock of the process. It counts from exec in the cold pass of publishing workloads, so that preparing memory and files ahead is paid for,
+// and goes on for -settle after the last message, so that a sync that is due then is paid for too. Machine busy is what all processors did
+// beside the load generator: the kernel's own threads are in it, and whatever else ran. Messages per second are of the wall clock, on a
+// machine that the load generator shares, and mean less. Latencies count from when a message was due by its schedule.
 package main
 
 import (
@@ -80,7 +82,7 @@ func main() {
 	flag.StringVar(&peerArgs, "peer-args", "", "more flags for the peer, separated by spaces")
 	flag.StringVar(&oursArgs, "ours-args", "", "more flags for ours, separated by spaces")
 	flag.IntVar(&o.runs, "runs", 3, "turns of each subject on each workload")
-	flag.BoolVar(&o.quick, "quick", false, "one turn each, on a quarter of the messages: a first look, not a comparison")
+	flag.BoolVar(&o.quick, "quick", false, "one turn each, on a quarter of the messages, without the peer on disk: a first look, not a comparison")
 	flag.StringVar(&only, "only", "", "regular expression: workloads whose name it matches")
 	flag.BoolVar(&list, "list", false, "print the names of the workloads and end")
 	flag.Float64Var(&o.scale, "scale", 1, "multiplies messages, connections, topics and durations of every workload")

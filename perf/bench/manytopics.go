@@ -19,14 +19,14 @@ const (
 	// topicCount is how many topics there are, with a channel each.
 	topicCount = 10_000
 	// firstTopics is how many the peer is asked to create too: a stock nsqd writes the list of all topics with each new one.
-	firstTopics = 2_000
+	firstTopics = 1_000
 )
 
 // manyTopicsWorkload is topics that exist and do nothing.
 var manyTopicsWorkload = workload{
 	name: "many-topics", title: "10,000 topics with a channel each",
 	rows: []row{
-		{name: "time to create the first 2,000, over HTTP", unit: "s"},
+		{name: "time to create the first 1,000, over HTTP", unit: "s"},
 		{name: "time to create all", unit: "s", floors: []floor{{limit: 10}}},
 		{name: "time to start again", unit: "s", floors: []floor{{limit: 3}}},
 		{name: "anonymous memory each, started again", unit: "KB", floors: []floor{{limit: 16}}},

@@ -65,6 +65,9 @@ func (w workload) runsOf(o options, subject string) int {
 	if w.otherRuns > 0 && subject != oursName {
 		runs = min(runs, w.otherRuns)
 	}
+	if subject == emptyName {
+		runs = min(runs, 1) // a mark to look at, compared with nothing
+	}
 	return runs
 }
 

@@ -9,8 +9,8 @@ import (
 
 // Measures of the picture, in pixels.
 const (
-	svgWidth  = 860
-	svgLeft   = 330 // room for the titles
+	svgWidth  = 940
+	svgLeft   = 410 // room for the titles
 	svgRight  = 60
 	svgTop    = 74
 	barHeight = 9
