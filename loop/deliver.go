@@ -6,9 +6,12 @@ package loop
 // at the end of each read, and with one publisher no more. Each claim gives a run of messages to one consumer, and each
 // run is one system call, which is why the channel decides how long runs are.
 
-// runsPerTurn bounds how long deliveries may keep their loop from reading, all channels together: fifty consumers that
-// come for a backlog at the same moment have socket buffers of megabytes each to fill.
-const runsPerTurn = 64
+// Bounds of how long deliveries may keep their loop from reading, all channels together: fifty consumers that come for a
+// backlog at the same moment have socket buffers of megabytes each to fill.
+const (
+	deliverTurn = 1 << 20  // bytes
+	runCost     = 16 << 10 // a run counts at least as much
+)
 
 // deliverLater has the channel served at the end of this turn.
 func (l *loop) deliverLater(s *subscribers) {
@@ -20,12 +23,12 @@ func (l *loop) deliverLater(s *subscribers) {
 
 // deliver serves the channels that were put on the list, as far as the turn goes; the rest comes first in the next one.
 func (l *loop) deliver() {
-	l.runsLeft = runsPerTurn
+	l.deliverLeft = deliverTurn
 	var last *subscribers
 	for i := 0; i < len(l.dirty); i++ {
 		s := l.dirty[i]
 		s.dirty = false
-		if l.runsLeft <= 0 {
+		if l.deliverLeft <= 0 {
 			l.unfinished = append(l.unfinished, s)
 		} else if l.pump(s) {
 			last = s
@@ -45,12 +48,13 @@ func (l *loop) deliver() {
 // is over, which it reports: then there may be more.
 func (l *loop) pump(s *subscribers) (over bool) {
 	defer l.containPump(s)
-	for ; l.runsLeft > 0; l.runsLeft-- {
+	for l.deliverLeft > 0 {
 		c := s.ready.first
 		if c == nil {
 			return false
 		}
 		l.culprit = c
+		l.deliverLeft -= runCost
 		if !c.cons.Claim(l.now, &l.scratch, &l.run) {
 			if c.sampleRate > 0 { // it may have discarded all there was
 				c.cons.EndBatch()
@@ -65,6 +69,7 @@ func (l *loop) pump(s *subscribers) (over bool) {
 			continue // something came in between
 		}
 		s.ready.rotate()
+		l.deliverLeft -= max(0, len(l.run.Head)+len(l.run.Bytes)-runCost)
 		c.sendRun(&l.run)
 		c.cons.EndBatch()
 		if c.dead {

@@ -42,7 +42,7 @@ type loop struct {
 	channels    map[*fanout.Channel]*subscribers
 	dirty       []*subscribers // to be served at the end of this turn
 	unfinished  []*subscribers // to be served after the input that waits
-	runsLeft    int            // of this turn's deliveries
+	deliverLeft int            // bytes of this turn's deliveries
 	decoded     int            // what filters gave since the last resumed, in their measure
 	pausing     []*conn        // to go on with their input then
 	owing       []*conn        // to go on encoding their output then

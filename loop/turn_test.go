@@ -14,6 +14,7 @@ func TestDeliveriesShareATurn(t *testing.T) {
 	s := serve(t, nil)
 	b := idleLoop(s)
 	topic := b.warmTopic(t, "t")
+	const runsPerTurn = deliverTurn / runCost
 	const consumers = runsPerTurn*2 + 10
 	conns := make([]*conn, consumers)
 	for i := range conns {
