@@ -46,6 +46,12 @@ func startDaemon(p peer, root string, flags []string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	return startDaemonIn(p, dir, flags)
+}
+
+// startDaemonIn is startDaemon on a data path that is there already.
+func startDaemonIn(p peer, dir string, flags []string) (*daemon, error) {
+	var err error
 	args := []string{"--data-path=" + dir, "--http-address=127.0.0.1:0"}
 	if !strings.Contains(strings.Join(flags, " "), "--tcp-address") {
 		args = append(args, "--tcp-address=127.0.0.1:0")

@@ -3,9 +3,13 @@ package compat
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +43,73 @@ func (p *player) daemonVerb(s *step) error {
 		return p.daemon.limitFileSize(n)
 	case "sigterm":
 		return p.daemon.terminate()
+	case "restart":
+		return p.restart(s.arg)
+	case "file":
+		return p.fileStep(s.arg)
 	}
 	return fmt.Errorf("unknown step %q", s.verb)
+}
+
+// restart ends the daemon, by SIGTERM or, with "kill", by SIGKILL, and starts it
+// again on the same data path. Connections of before are gone: their letters
+// open new ones.
+func (p *player) restart(how string) error {
+	var err error
+	if how == "kill" {
+		p.daemon.damaged = true
+		err = p.daemon.kill()
+	} else {
+		err = p.daemon.terminate()
+	}
+	if err != nil {
+		return err
+	}
+	for name, c := range p.conns {
+		if err := c.close(); err != nil {
+			return err
+		}
+		delete(p.conns, name)
+	}
+	d, err := startDaemonIn(p.peer, p.daemon.dir, p.conv.flags)
+	if err != nil {
+		return err
+	}
+	p.daemon = d
+	p.restarted = append(p.restarted, d)
+	return nil
+}
+
+// endRestarted stops what restart started.
+func (p *player) endRestarted() error {
+	var errs []error
+	for _, d := range p.restarted {
+		if d.damaged {
+			errs = append(errs, d.kill())
+		} else {
+			errs = append(errs, d.terminate())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// fileStep is "NAME REGEXP" and waits until the whole content of the file NAME
+// of the data path matches.
+func (p *player) fileStep(arg string) error {
+	name, pattern, _ := strings.Cut(arg, " ")
+	re, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(p.patience); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(p.daemon.dir, name))
+		if err == nil && re.Match(text) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("expected in %s: %s\n    got      %q, %v", name, pattern, text, err)
+		}
+	}
 }
 
 // httpStep is "METHOD PATH [:: BODY] [-> STATUS]".

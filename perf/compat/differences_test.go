@@ -65,6 +65,20 @@ var differences = []difference{
 		line:   "Output buffering: values are accepted and reported, a message never waits",
 	},
 	{
+		id:     "deferral-survives",
+		stock:  "a deferred message is delivered at once after a clean restart",
+		ours:   "it waits on",
+		reason: "the due time is on the disk",
+		line:   "DPUB and REQ: delays survive restarts and kills",
+	},
+	{
+		id:     "kept-at-sigkill",
+		stock:  "what waits in memory is lost at SIGKILL",
+		ours:   "kept",
+		reason: "the reason for this project",
+		line:   "SIGKILL: loses nothing that was acknowledged",
+	},
+	{
 		id:     "requeue-needs-no-disk",
 		stock:  "REQ may fail with E_REQ_FAILED and the disk error when the disk refuses",
 		ours:   "REQ 0 writes to no file that could be refused",

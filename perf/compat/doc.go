@@ -75,6 +75,9 @@
 //	                      length; also <= and >= for numbers
 //	limit-file-size N     from here on the daemon can write no file beyond N bytes
 //	sigterm               send SIGTERM; the daemon must exit with 0
+//	restart, restart kill stop the daemon, cleanly or not, and start it again on
+//	                      its data path; connections opened before are forgotten
+//	file NAME REGEXP      wait until a file of the data path is this
 //
 // EXPECT is one of
 //

@@ -28,6 +28,7 @@ const (
 type player struct {
 	conv     *conversation
 	daemon   *daemon
+	peer     peer
 	variant  string // which side of a difference holds
 	bytewise bool
 	patience time.Duration
@@ -39,12 +40,14 @@ type player struct {
 	done     time.Time // when it was done, for upper bounds
 	started  time.Time
 	notebook []string // what happened, for the report of a failure
+
+	restarted []*daemon // in place of the one the conversation began with
 }
 
 func newPlayer(c *conversation, d *daemon, p peer, bytewise bool, number int) *player {
 	topic := topicName(number, bytewise)
 	return &player{
-		conv: c, daemon: d, variant: p.variant, bytewise: bytewise, patience: patience,
+		conv: c, daemon: d, peer: p, variant: p.variant, bytewise: bytewise, patience: patience,
 		vars: map[string]string{
 			"t": topic, "u": "u" + topic[1:], "version": p.version, "dir": d.dir,
 		},
@@ -72,6 +75,9 @@ func (p *player) play() error {
 		if closeErr := c.close(); closeErr != nil && err == nil {
 			err = fmt.Errorf("closing %s: %w", name, closeErr)
 		}
+	}
+	if endErr := p.endRestarted(); err == nil {
+		err = endErr
 	}
 	return err
 }
