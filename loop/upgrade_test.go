@@ -447,7 +447,7 @@ func TestTLSHalfOpen(t *testing.T) {
 	half := make([]*client, count)
 	for i := range half {
 		c := s.connect()
-		c.identify(`{"feature_negotiation":true,"tls_v1":true,"heartbeat_interval":-1}`)
+		c.identify(`{"feature_negotiation":true,"tls_v1":true,"heartbeat_interval":1000}`)
 		switch i % 3 {
 		case 0: // silent
 		case 1:
@@ -466,6 +466,7 @@ func TestTLSHalfOpen(t *testing.T) {
 		left, err := io.ReadAll(c)
 		require.NoError(t, err)
 		require.Regexp(t, "E_IDENTIFY_FAILED IDENTIFY failed read tcp 127.0.0.1:[0-9]+->127.0.0.1:[0-9]+: i/o timeout$", string(left))
+		require.NotContains(t, string(left), "_heartbeat_")
 	}
 	honest.wantSilence()
 	eventually(t, "goroutines and connections are gone", func() bool {
