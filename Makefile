@@ -89,7 +89,7 @@ bench: build
 
 # Benchmarks of the packages, here and at another commit, compared: make benchstat REF=main [PKGS=./mmapq] [COUNT=6]
 REF    ?= origin/main
-PKGS   ?= ./codec ./mmapq ./fanout ./loop
+PKGS   ?= ./codec ./mmapq ./fanout ./loop ./httpapi
 COUNT  ?= 6
 benchstat:
 	GO=$(GO) perf/benchstat.sh $(REF) $(COUNT) $(PKGS)
