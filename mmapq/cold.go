@@ -225,16 +225,25 @@ func (p *fetchPool) close() {
 	p.wg.Wait()
 }
 
-// run reads the block and checks it if nobody did before. What cannot be read is damage.
+// run reads the block and lets readers touch it.
 func (f *fetch) run(buf []byte) error {
+	to, err := f.read(buf)
+	if err != nil {
+		to = f.n // no descriptor, say: the mapping is all there is
+	}
+	f.s.addWarm(&warmWindow{from: f.i, to: to, until: f.now + int64(time.Since(f.began)) + hotFor, fetched: true})
+	return err
+}
+
+// read brings the block into memory and checks it if nobody did before. What cannot be read is damage. It returns the block's end.
+func (f *fetch) read(buf []byte) (to uint32, err error) {
 	file, err := f.l.st.disk.OpenFile(slotName(f.s.slot.id), false)
 	if err != nil {
-		f.show(f.n) // no descriptor, say: the mapping is all there is
-		return err
+		return f.i, err
 	}
 	var failed error
 	have := func(off, n int) bool {
-		if f.s.slot.m.resident(off, n) {
+		if f.s.slot.m.resident == nil || f.s.slot.m.resident(off, n) {
 			return true
 		}
 		f.l.st.fetch.reads.Add(1)
@@ -252,13 +261,7 @@ func (f *fetch) run(buf []byte) error {
 	if f.s.unscanned {
 		f.l.checkAhead(f.s, f.i, to)
 	}
-	f.show(to)
-	return file.Close()
-}
-
-// show lets readers touch the entries up to to.
-func (f *fetch) show(to uint32) {
-	f.s.addWarm(&warmWindow{from: f.i, to: to, until: f.now + int64(time.Since(f.began)) + hotFor, fetched: true})
+	return to, file.Close()
 }
 
 // unreadable finds the messages of a block that the disk does not give, one by one, and leaves them out. It returns the end of what it tried.

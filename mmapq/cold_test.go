@@ -146,13 +146,13 @@ func TestColdReaders(t *testing.T) {
 				d, st, l, want := coldLog(t, o)
 				got, fetches := readCold(t, l, d, maxN)
 				require.Equal(t, want, got)
-				require.Greater(t, fetches, 2)
+				require.NotZero(t, fetches)
 				require.Greater(t, st.fetch.reads.Load(), uint64(fetches), "blocks are read ahead")
-				reads := d.reads
+				reads := st.fetch.reads.Load()
 				got, fetches = readCold(t, l, d, maxN)
 				require.Equal(t, want, got)
 				require.Zero(t, fetches, "what is in memory is not read again")
-				require.Equal(t, reads, d.reads)
+				require.Equal(t, reads, st.fetch.reads.Load())
 			})
 		}
 	}

@@ -17,6 +17,7 @@ type Recovery struct {
 	Scanned   int   // of these, checked entry by entry
 	Messages  int64 // in scanned segments
 	Damaged   int64 // messages that were promised and failed their check, at start or when a reader got to them
+	Verified  int64 // segments that were not scanned at start and have been checked since, in the background
 	TornBytes int64 // manifest bytes behind its last valid record
 	LostBytes int64 // manifest bytes in front of it that were damaged
 }

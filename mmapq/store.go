@@ -43,6 +43,7 @@ type Store struct {
 	clockLead   int64              // see ClockLead; set by load
 	foundDelays map[uint64][]Delay // by channel; dropped by FinishRecovery
 	damaged     atomic.Int64       // Recovery.Damaged
+	verified    atomic.Int64       // segments, in the background
 
 	full     atomic.Pointer[noRoom]
 	newFiles atomic.Bool // a file was created since the last directory sync
@@ -82,7 +83,8 @@ func Open(disk Disk, opts Options) (*Store, error) {
 	if err := contain(st.load); err != nil {
 		return nil, err
 	}
-	st.wg.Add(2)
+	st.wg.Add(3)
+	go st.verifyAll(verifyAfter, verifyRate)
 	go st.prepare.run()
 	go st.sync.run()
 	return st, nil
@@ -185,7 +187,7 @@ func (st *Store) keepCopy(name string, b []byte) error {
 // Recovered tells what the start found, and what damage readers found since.
 func (st *Store) Recovered() Recovery {
 	r := st.found
-	r.Damaged = st.damaged.Load()
+	r.Damaged, r.Verified = st.damaged.Load(), st.verified.Load()
 	return r
 }
 
