@@ -207,7 +207,9 @@ func TestStartOnFullDisk(t *testing.T) {
 func TestStartOnFullDiskWithTornManifest(t *testing.T) {
 	b := newBrim(t, 16<<20)
 	require.NoError(t, b.publish(100))
+	b.d.mu.Lock()
 	raw := b.d.files[ManifestName]
+	b.d.mu.Unlock()
 	b.st.man.mu.Lock()
 	off := b.st.man.off
 	b.st.man.mu.Unlock()
@@ -223,7 +225,10 @@ func TestStartOnFullDiskWithTornManifest(t *testing.T) {
 	b.restart()
 	require.Equal(t, 100, b.left())
 	require.True(t, b.warned("used as it is"), "%q", b.warns)
-	require.True(t, bytes.Equal(make([]byte, 60<<10), raw.buf[off+10<<10:off+70<<10]), "only records of this life stand behind the tail")
+	raw.mu.Lock()
+	clean := bytes.Equal(make([]byte, 60<<10), raw.buf[off+10<<10:off+70<<10])
+	raw.mu.Unlock()
+	require.True(t, clean, "only records of this life stand behind the tail")
 	b.c.Paused = true
 	require.NoError(t, b.st.SaveChannelPaused(b.c))
 	b.restart()
