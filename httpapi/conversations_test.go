@@ -204,7 +204,9 @@ var conversations = []struct {
 		does(req("POST", "/channel/pause?topic=$t&channel=c", ""), wantEmpty),
 		does(req("POST", "/mpub?topic=$t", "a\nbc\n"), wantOK),
 		does(req("POST", "/channel/empty?topic=$t&channel=c", ""), wantEmpty),
-		does(line("GET", "/stats?format=json&include_mem=0&topic=$t"), wantJSON(`~.*"channel_name":"c","depth":0,.*"message_count":2,"message_bytes":3,.*`)),
+		{send: line("GET", "/stats?format=json&include_mem=0&topic=$t"), want: wantJSON(`~.*"channel_name":"c","depth":0,.*"message_count":2,"message_bytes":3,.*`),
+			stock:  &want{status: 200, header: nsqJSON, body: `~.*"channel_name":"c","depth":\d,.*"message_count":2,"message_bytes":3,.*`},
+			reason: "its messages reach a channel some time after the publish, so emptying it at once may miss them"},
 	}},
 	{"channel administration refused, in order", refusedChannelSteps()},
 	{"stats of nothing", []exchange{
