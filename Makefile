@@ -56,7 +56,7 @@ invariants:
 
 # SIGKILL under load, N rounds, half of them at a named point of the daemon (a second binary, built with the tag crashpoints); the ledger decides.
 crash: build
-	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -verify -restart 1s
+	$(GO) run ./perf/crash -n $(N) -nsqd $(BIN)/nsqd -defer -sigterm 5 -aimed 50 -stopped 10 -oom 10 -verify -restart 1s
 
 # N power cuts under each sync policy, on an ext4 image that is copied while the daemon works. Needs root, and says so where it is not.
 powercut: N = 100

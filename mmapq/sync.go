@@ -122,6 +122,11 @@ func (y *syncer) round() {
 }
 
 func (y *syncer) syncAll(logs []*Log, states []*State) error {
+	// How far this round goes is settled before the manifest is synced: what is committed by now lies in segments that it knows.
+	goals := make([]syncGoal, len(logs))
+	for i, l := range logs {
+		goals[i] = l.syncGoal()
+	}
 	err := y.st.Failed()
 	if err == nil && !Mutant("skip-manifest-sync") {
 		err = y.st.man.sync()
@@ -130,7 +135,7 @@ func (y *syncer) syncAll(logs []*Log, states []*State) error {
 		err = y.st.disk.SyncDir()
 	}
 	if err == nil {
-		err = parallel(logs, func(l *Log) error { return l.syncRange() })
+		err = parallel(goals, syncGoal.syncRange)
 	}
 	if err == nil {
 		wakeAll(logs) // publishers do not wait for what channels need
@@ -183,11 +188,24 @@ func parallel[T any](list []T, f func(T) error) error {
 	return first
 }
 
-// syncRange makes [durable, committed) durable: the pages of these frames and entries only, never the file (that would write the prefaulted
-// tail too).
-func (l *Log) syncRange() error {
+// syncGoal is how far one round goes in a log; what is committed later makes the log dirty again.
+type syncGoal struct {
+	*Log
+	to Pos
+}
+
+func (l *Log) syncGoal() syncGoal {
 	l.dirty.Store(false)
-	to := l.Committed()
+	return syncGoal{l, l.Committed()}
+}
+
+// syncRange makes [durable, to) durable: the pages of these frames and entries only, never the file (that would write the prefaulted
+// tail too).
+func (g syncGoal) syncRange() error {
+	l, to := g.Log, g.to
+	if Mutant("sync-latecomers") {
+		to = l.Committed()
+	}
 	for s := l.pinUnsynced(to); s != nil; s = l.pinUnsynced(to) {
 		err := contain(func() error { return s.syncUpTo(to) })
 		if err != nil && Mutant("retry-sync") {

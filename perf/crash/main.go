@@ -36,6 +36,7 @@ func main() {
 	flag.BoolVar(&o.damaged, "damage", false, "damage the files of -n data paths instead of killing")
 	flag.BoolVar(&o.strict, "strict", false, "with -fulldisk: refusals and the return to work must be as fast as promised")
 	flag.BoolVar(&o.verify, "verify", false, "run nsqd --verify on what each round leaves: it must find no damage")
+	flag.IntVar(&o.oom, "oom", 0, "percent of the rounds that the kernel's OOM killer ends, where this process may make memory groups")
 	flag.DurationVar(&o.restart, "restart", 0, "fail if a start takes longer; 0 = only measure")
 	flag.StringVar(&allow, "allow", "", "classes of the ledger that are counted but do not fail the run, separated by commas")
 	flag.StringVar(&o.args, "args", "", "more flags for nsqd, separated by spaces")

@@ -32,6 +32,7 @@ var mutants = []mutant{
 	{name: "ack-before-sync", cut: "always"},
 	{name: "skip-manifest-sync", test: "TestPowerCutAtEveryOperation"},
 	{name: "skip-dir-sync", test: "TestPowerCutAtEveryOperation"},
+	{name: "sync-latecomers", test: "TestSyncCountsOnlyWhatItsManifestKnows"},
 	{name: "retry-sync", test: "TestFaults/sync_of_a_segment,_for_ever_false,_policy_1"},
 	{name: "free-pinned", test: "TestSyncHoldsWhatItSyncs"},
 	{name: "trust-length", test: "TestEveryByteOfASmallLog"},

@@ -25,6 +25,7 @@ type options struct {
 	sigterm  int
 	aimed    int           // percent of the rounds
 	aimAt    string        // binary with crash points, for these
+	oom      int           // percent of the rounds that the kernel ends, where it can be told to
 	stopped  int           // percent of the rounds in which SIGSTOP comes before the end
 	damaged  bool          // hurt files instead of killing
 	full     string        // kind of the file system to fill
@@ -128,7 +129,7 @@ func (o options) command() string {
 	for _, share := range []struct {
 		flag    string
 		percent int
-	}{{"sigterm", o.sigterm}, {"aimed", o.aimed}, {"stopped", o.stopped}} {
+	}{{"sigterm", o.sigterm}, {"aimed", o.aimed}, {"stopped", o.stopped}, {"oom", o.oom}} {
 		if share.percent > 0 {
 			line += fmt.Sprintf(" -%s %d", share.flag, share.percent)
 		}

@@ -18,6 +18,7 @@ type plan struct {
 	clean   bool          // SIGTERM instead of SIGKILL
 	pause   time.Duration // of the process, by SIGSTOP; 0 for none
 	dies    bool          // during that pause
+	oom     bool          // the kernel kills it, for want of memory
 	aim     *aim
 	args    []string
 }
@@ -42,6 +43,7 @@ func (r *rig) plan(random *rand.Rand) plan {
 		p.aim, p.load = drawAim(random), loadMax
 		p.clean = p.clean || p.aim.point.name == "close"
 	}
+	p.oom = random.IntN(100) < r.oom && p.aim == nil && !p.clean
 	p.args = []string{
 		fmt.Sprintf("--max-bytes-per-file=%d", segmentSizes[random.IntN(len(segmentSizes))]),
 		fmt.Sprintf("--sync-timeout=%v", syncIntervals[random.IntN(len(syncIntervals))]),
@@ -70,6 +72,12 @@ func (r *rig) round(ctx context.Context, round int) (err error) {
 	if err == nil && p.clean && !p.aim.hit() {
 		if stopErr := r.daemon.Stop(10 * time.Second); stopErr != nil && !p.aim.hit() {
 			err = &faultError{"SIGTERM: " + stopErr.Error() + "\n" + r.daemon.Tail(30)}
+		}
+	}
+	if err == nil && p.oom && !p.dies {
+		var killed bool
+		if killed, err = oomKill(r.daemon); killed {
+			r.hits["out of memory"]++
 		}
 	}
 	err = errors.Join(err, r.end(clients, p.aim))
