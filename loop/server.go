@@ -6,10 +6,12 @@
 //	loop, conn, wheel, blocks, batch   the goroutine of that loop, nobody else
 //	mailbox                            everybody, under its mutex
 //	slowJob, authQuery                 its loop, then one goroutine of slowPool or authPool, then its loop again
+//	handshake                          under its mutex; its tls.Conn belongs to its goroutine, then to the loop
 //	Server                             set up by New and Start; counters are atomic
 //
 // To read along the way of a message: listen, conn (one read is one batch), session, publish, reply; then deliver,
-// outbound, ack. Beside it: deadlines and wheel, mailbox and loop, engine and gnetengine.
+// outbound, ack. TLS and compression: upgrade, handshake, filter, filterout. Beside it: deadlines and wheel, mailbox and
+// loop, engine and gnetengine.
 package loop
 
 import (
