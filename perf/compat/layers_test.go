@@ -40,7 +40,13 @@ var makeIdentity = sync.OnceValues(func() (identity, error) {
 			return identity{}, err
 		}
 	}
-	return identity{dir: identityDir, client: certificate.Client()}, nil
+	own, err := tls.X509KeyPair(certificate.Cert, certificate.Key)
+	if err != nil {
+		return identity{}, err
+	}
+	config := certificate.Client()
+	config.Certificates = []tls.Certificate{own} // for a daemon that asks for one
+	return identity{dir: identityDir, client: config}, nil
 })
 
 var identityDir string
