@@ -3,7 +3,6 @@ package mmapq
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 )
 
@@ -43,18 +42,12 @@ const (
 	offSpan        = 160
 	offTableSum    = 176
 
-	formatVersion     = 1
-	featureCompacted  = 1 << 0 // a segment whose entries have a table of positions
-	knownIncompatible = featureCompacted
+	featureCompacted = 1 << 0 // a segment whose entries have a table of positions
 )
 
 var segmentMagic = [8]byte{'N', 'S', 'Q', 'L', 'O', 'O', 'P', 'S'}
 
-var (
-	errNoHeader = errors.New("no valid segment header")
-	// ErrNewerFormat is reported for files that a newer version wrote in a way this one cannot read.
-	ErrNewerFormat = errors.New("written by a newer version of nsqloop in a format this one cannot read")
-)
+var errNoHeader = errors.New("no valid segment header")
 
 type header struct {
 	node    uint16
@@ -97,8 +90,8 @@ func getHeader(mem []byte) (header, error) {
 		if [8]byte(b) != segmentMagic || crc32.Checksum(b[:headerIdentity], castagnoli) != le.Uint32(b[headerIdentity:]) {
 			continue
 		}
-		if v := le.Uint16(b[8:]); v > formatVersion || le.Uint32(b[16:])&^knownIncompatible != 0 {
-			return header{}, fmt.Errorf("segment format %d, features %#x: %w", v, le.Uint32(b[16:]), ErrNewerFormat)
+		if err := checkFormat(le.Uint16(b[8:]), le.Uint32(b[16:]), segmentFeatures); err != nil {
+			return header{}, err
 		}
 		return header{
 			node: le.Uint16(b[10:]), stream: Stream(b[12]), topicID: le.Uint64(b[24:]), seq: le.Uint64(b[32:]),

@@ -48,8 +48,8 @@ func parseManifest(buf []byte) (found manifestFound, err error) {
 	salt := le.Uint64(buf[20:])
 	switch {
 	case [8]byte(buf) == manifestMagic && crc32.Checksum(buf[:28], castagnoli) == le.Uint32(buf[28:]):
-		if v := le.Uint16(buf[8:]); v > formatVersion || le.Uint32(buf[12:]) != 0 {
-			return found, fmt.Errorf("%s: format %d: %w", ManifestName, v, ErrNewerFormat)
+		if err := checkFormat(le.Uint16(buf[8:]), le.Uint32(buf[12:]), manifestFeatures); err != nil {
+			return found, fmt.Errorf("%s: %w", ManifestName, err)
 		}
 	default:
 		var ok bool
