@@ -1,9 +1,13 @@
 package fanout
 
-import "time"
+import (
+	"time"
+
+	"github.com/nsqloop/nsqloop/mmapq"
+)
 
 var (
-	processStart = time.Now()
+	processStart = mmapq.StartedAt()
 	wallAtStart  = processStart.UnixNano()
 )
 
