@@ -78,7 +78,7 @@ func parseManifest(buf []byte) (found manifestFound, err error) {
 	return found, nil
 }
 
-// guessSalt finds the salt under which the first record passes, where the header does not: as it stands there, or with one bit turned.
+// guessSalt finds the salt under which a record passes, where the header does not: as it stands there, or with one bit turned.
 func guessSalt(records []byte, salt uint64) (uint64, bool) {
 	for bit := -1; bit < 64; bit++ {
 		try := salt
@@ -86,6 +86,9 @@ func guessSalt(records []byte, salt uint64) (uint64, bool) {
 			try ^= 1 << bit
 		}
 		if _, n := parseRecord(records, try, 0); n > 0 {
+			return try, true
+		}
+		if skip, _ := resumeManifest(records, try, 0); skip > 0 {
 			return try, true
 		}
 	}

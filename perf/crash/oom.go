@@ -13,7 +13,7 @@ import (
 
 const (
 	oomLimit = 1 << 20
-	oomWait  = 10 * time.Second
+	oomWait  = 3 * time.Second
 )
 
 // memoryGroups are the places where a process may be given a limit of memory: the file of the limit below the hierarchy, version 2 first.
