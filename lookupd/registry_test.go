@@ -110,8 +110,9 @@ func TestInactiveAndTombstoned(t *testing.T) {
 			register(t, r, p, "t", "")
 			register(t, r, p, "u", "")
 		}
+		require.Equal(t, []string{"host1", "host2"}, found(t, r, "t"))
 		r.Tombstone("t", "host1:4151")
-		require.Equal(t, []string{"host2"}, found(t, r, "t"))
+		require.Equal(t, []string{"host2"}, found(t, r, "t"), "the answer made before does not count any more")
 		require.Equal(t, []string{"host1", "host2"}, found(t, r, "u"))
 		register(t, r, a, "t", "")
 		require.Equal(t, []string{"host2"}, found(t, r, "t"), "registering again does not clear it")
