@@ -64,9 +64,16 @@ func TestInputCutAnywhere(t *testing.T) {
 		l := idleLoop(s)
 		for cut := 1; cut < len(in); cut++ {
 			c, peer := l.connect(t)
-			l.readable(c, bytes.Clone(in[:cut]))
+			feed := func(p []byte) {
+				l.readable(c, bytes.Clone(p))
+				for began := time.Now(); c.job != nil && time.Since(began) < patience; { // no segment was at hand
+					time.Sleep(time.Millisecond)
+					l.readMail()
+				}
+			}
+			feed(in[:cut])
 			if !c.closed {
-				l.readable(c, bytes.Clone(in[cut:]))
+				feed(in[cut:])
 			}
 			for _, want := range answers {
 				_, got := peer.frame()
