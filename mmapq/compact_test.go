@@ -295,7 +295,13 @@ func requireNeeded(t *testing.T, left Disk, n needed, want map[Pos]string, what 
 	st, err := Open(left, small)
 	require.NoError(t, err, what)
 	defer st.Abandon()
-	list := readAll(t, topic(t, st, "t").Logs[StreamMain])
+	l := topic(t, st, "t").Logs[StreamMain]
+	for i, s := range (*l.segs.Load())[1:] {
+		if before := (*l.segs.Load())[i]; s.base < before.end() {
+			t.Fatalf("%s: segments %d and %d overlap", what, i, i+1)
+		}
+	}
+	list := readAll(t, l)
 	require.True(t, slices.IsSortedFunc(list, func(a, b message) int { return int(a.pos) - int(b.pos) }), what)
 	got := n.in(list)
 	if !maps.Equal(want, got) {
