@@ -41,6 +41,16 @@ var faultCases = []faultCase{
 	{name: "remove", match: isOp(opRemove, "")},
 	{name: "rename", match: isOp(opRename, "")},
 	{name: "open of a file", match: isOp(opFile, "")},
+	{name: "no space for a segment", match: isOp(opCreate, ""), err: syscall.ENOSPC},
+	{name: "no space for a record", match: isOp(opWrite, ""), err: syscall.ENOSPC},
+	{name: "no space for all of a record", match: isOp(opWrite, ""), err: syscall.ENOSPC, short: true},
+	{name: "no space for a window of a state", match: isOp(opWindow, ".state"), err: syscall.ENOSPC},
+	{name: "no space for the table", match: isOp(opWindow, tableName), err: syscall.ENOSPC},
+	{name: "no space for more state", match: isOp(opGrow, ""), err: syscall.ENOSPC},
+	{name: "no quota for a file", match: isOp(opFile, ""), err: syscall.EDQUOT},
+	{name: "no descriptor for a segment", match: isOp(opCreate, ""), err: syscall.EMFILE},
+	{name: "no descriptor for a file", match: isOp(opFile, ""), err: syscall.EMFILE},
+	{name: "failing disk under a record", match: isOp(opWrite, ""), err: syscall.EIO, short: true},
 	{name: "sync of a segment", match: isOp(opMsync, ".seg"), fatal: true, most: 20},
 	{name: "sync of a state", match: isOp(opMsync, ".state"), fatal: true, most: 10},
 	{name: "sync of the table", match: isOp(opMsync, tableName), fatal: true, most: 10},
@@ -331,10 +341,13 @@ func TestFaultsAtStart(t *testing.T) {
 	}
 	require.NoError(t, st.DeleteTopic(gone, goneLogs)) // its segment is freed by the next start
 	st.Abandon()
-	for _, forever := range []bool{false, true} {
+	for _, fail := range []struct {
+		forever bool
+		err     error
+	}{{}, {forever: true}, {err: syscall.ENOSPC}, {true, syscall.ENOSPC}, {err: syscall.EMFILE}, {true, syscall.EIO}} {
 		for n := 1; ; n++ {
 			left := disk.clone()
-			p := &planted{match: func(string, string) bool { return true }, forever: forever}
+			p := &planted{match: func(string, string) bool { return true }, forever: fail.forever, err: fail.err}
 			p.arm(n)
 			st, err := Open(&faultDisk{Disk: left, before: p.before}, small)
 			if err == nil {

@@ -32,6 +32,8 @@ type act struct {
 	open  map[Pos]string // stored, not synced
 	chans map[string]*chanAct
 	there bool // a round covered its creation
+
+	dropped, gone Pos // Empty dropped what is below dropped; a round covered that up to gone
 }
 
 type chanAct struct {
@@ -49,16 +51,18 @@ type promise struct {
 	gone     map[uint64]bool   // topics that were deleted
 	safe     map[string]map[Pos]string
 	floors   map[uint64]Pos // of channels, by id: never ahead of this
+	dropped  map[uint64]Pos // of topics, by id: nothing below comes back
 }
 
 // promised takes note of what is promised from now on.
 func (p *play) promised() {
-	n := &promise{topics: map[string]uint64{}, gone: maps.Clone(p.gone), safe: map[string]map[Pos]string{}, floors: map[uint64]Pos{}}
+	n := &promise{topics: map[string]uint64{}, gone: maps.Clone(p.gone), safe: map[string]map[Pos]string{}, floors: map[uint64]Pos{}, dropped: map[uint64]Pos{}}
 	for name, a := range p.named {
 		if a.there {
 			n.topics[name] = a.meta.ID
 		}
 		n.safe[name] = maps.Clone(a.safe)
+		n.dropped[a.meta.ID] = a.gone
 		for _, c := range a.chans {
 			n.floors[c.c.ID] = c.floor
 			if c.there {
@@ -133,7 +137,7 @@ func (p *play) round() {
 		require.True(p.t, a.logs[0].Durable(a.logs[0].Committed()))
 		maps.Copy(a.safe, a.open)
 		clear(a.open)
-		a.there = true
+		a.there, a.gone = true, a.dropped
 		for _, c := range a.chans {
 			c.there = true
 		}
@@ -155,6 +159,19 @@ func (p *play) free(topic string) {
 	for _, c := range a.chans {
 		require.NoError(p.t, p.st.ReleaseState(c.states[0], c.floor))
 	}
+}
+
+// empty drops everything that a topic without channels holds.
+func (p *play) empty(topic string) {
+	a := p.named[topic]
+	require.Empty(p.t, a.chans)
+	end := a.logs[0].Committed()
+	clear(a.safe)
+	clear(a.open)
+	p.promised()
+	require.NoError(p.t, a.logs[0].Drop(max(a.meta.Base[0], a.dropped), end))
+	a.dropped, a.meta.HeldAt[0] = end, end
+	require.NoError(p.t, p.st.SaveTopic(a.meta))
 }
 
 func (p *play) drop(topic, name string) {
@@ -233,6 +250,7 @@ func (p *play) checkTopic(st *Store, rt RecoveredTopic, want *promise) {
 		if p.all[rt.Meta.Name][m.pos] != m.body {
 			p.t.Fatalf("cut %d: topic %s has at %d what was never stored there", p.cuts, rt.Meta.Name, m.pos)
 		}
+		require.GreaterOrEqual(p.t, m.pos, want.dropped[rt.Meta.ID], "cut %d: what Empty of topic %s dropped is back", p.cuts, rt.Meta.Name)
 		last = m.pos
 	}
 	// What is published now is new to every channel.
@@ -261,6 +279,9 @@ func (p *play) script(step func()) {
 		func() { p.fin("bb", "z", 0); p.free("bb") }, func() { p.pub("a", 40, 2000) }, p.round,
 		func() { p.del("bb"); p.topic("bb"); p.pub("bb", 50, 50) }, p.round,
 		func() { require.NoError(p.t, p.st.man.rewrite()) }, func() { p.topic("ccc") }, p.round, func() { p.pub("bb", 20, 3000); p.pub("a", 1, 70<<10) }, p.round,
+		func() { p.pub("ccc", 100, 900) }, func() { p.empty("ccc") }, p.round, func() { p.pub("ccc", 5, 100); p.empty("ccc") },
+		func() { p.pub("ccc", 100, 1000) }, func() { p.empty("ccc") }, func() { p.pub("ccc", 9, 9) }, p.round, func() { p.free("ccc") },
+		func() { require.NoError(p.t, p.st.man.rewrite()) }, func() { p.pub("ccc", 3, 10) }, p.round,
 		func() { p.del("a") }, func() { p.topic("a"); p.channel("a", "x"); p.pub("a", 5, 5) }, p.round,
 	}
 	for _, s := range steps {
