@@ -43,8 +43,9 @@ type taken struct {
 const (
 	barrierEvery = 40 // answers
 	hangupEvery  = 3000
-	// silentAnswers are remembered by a consumer that confirms nothing.
-	silentAnswers = 500
+	// silentAnswers are remembered by a consumer that confirms nothing: more than the largest RDY, since what the broker has not processed is
+	// still in flight there.
+	silentAnswers = 1100
 	requeueMax    = 200 * time.Millisecond
 )
 

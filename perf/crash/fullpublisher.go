@@ -161,7 +161,7 @@ func (f *fullFigures) judge(strict bool) error {
 	case !strict:
 		return nil
 	case p99(f.refused) > refusedIn:
-		return &faultError{fmt.Sprintf("the 99th of a hundred refusals took %v", p99(f.refused))}
+		return &faultError{fmt.Sprintf("the 99th of a hundred refusals took %v: %v", p99(f.refused), f)}
 	case slices.Max(f.back) > backAgain:
 		return &faultError{fmt.Sprintf("a publisher was accepted only %v after space returned", slices.Max(f.back))}
 	}
