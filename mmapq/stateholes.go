@@ -18,7 +18,7 @@ func (st *Store) ReleaseStateHoles(s *State, l *Log, cursor Pos) (finish func() 
 		if to > cursor {
 			break
 		}
-		for len(segs) > 0 && segs[0].end() <= from {
+		for len(segs) > 0 && segs[0].sealed.Load() && segs[0].end() <= from { // the open one still grows
 			segs = segs[1:]
 		}
 		if len(segs) == 0 {
