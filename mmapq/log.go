@@ -316,11 +316,16 @@ func (l *Log) find(p Pos) *Segment {
 // Ordinal returns how many entries the log had before position p since it was created; differences are counts of messages.
 func (l *Log) Ordinal(p Pos) uint64 {
 	s := l.find(p)
-	switch {
-	case s == nil:
+	for s == nil {
 		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.nextOrd
+		ord, none := l.nextOrd, len(*l.segs.Load()) == 0
+		l.mu.Unlock()
+		if none {
+			return ord
+		}
+		s = l.find(p) // the first segments came meanwhile, and nextOrd is what follows them
+	}
+	switch {
 	case p <= s.base:
 		return s.baseOrd
 	case s.sealed.Load():
