@@ -106,7 +106,7 @@ func (c *Consumer) share(credit int, avail int64) int {
 func (c *Consumer) claim(credit int, now int64, s *Scratch, run *Run) bool {
 	ch := c.ch
 	limit := ch.t.visible(streamMain)
-	if ch.memory {
+	if ch.ephemeral {
 		ch.overflow(limit, ch.t.b.opts.MemQueueSize+int64(credit))
 	}
 	for !ch.fetching {

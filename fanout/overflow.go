@@ -2,14 +2,14 @@ package fanout
 
 import "github.com/nsqloop/nsqloop/mmapq"
 
-// skipRange is a range of the main log that a channel in memory drops: its n messages arrived while --mem-queue-size others were waiting.
+// skipRange is a range of the main log that an ephemeral channel drops: its n messages arrived while --mem-queue-size others were waiting.
 // The ranges of a channel ascend and lie at or behind its cursor.
 type skipRange struct {
 	from, to mmapq.Pos
 	n        int64
 }
 
-// overflow applies the bound of a channel in memory (an ephemeral one, or any of an ephemeral topic): what waits up to bound stays, the newest above it is dropped. It runs at claims (with
+// overflow applies the bound of an ephemeral channel: what waits up to bound stays, the newest above it is dropped. It runs at claims (with
 // the claimer's credit added: who has credit is waiting at that moment, also when --mem-queue-size is 0) and once a second where nobody is
 // ready, not at publishes, so up to that moment more may wait. Caller holds ch.mu.
 func (ch *Channel) overflow(limit mmapq.Pos, bound int64) {

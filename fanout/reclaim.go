@@ -122,11 +122,11 @@ func (r *reclaimer) contained(f func()) {
 	}
 }
 
-// ephemeral keeps the bound of channels in memory that nobody consumes.
+// ephemeral keeps the bound of ephemeral channels that nobody consumes.
 func (r *reclaimer) ephemeral() {
 	for _, t := range r.b.Topics() {
 		for _, ch := range t.Channels() {
-			if !ch.memory {
+			if !ch.ephemeral {
 				continue
 			}
 			if ch.overflowIdle() {

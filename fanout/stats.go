@@ -81,7 +81,7 @@ func (ch *Channel) Stats() ChannelStats {
 	defer ch.mu.Unlock()
 	limit := ch.t.visible(streamMain)
 	ch.jumpSkips()
-	if ch.memory && ch.ready.Load() == 0 {
+	if ch.ephemeral && ch.ready.Load() == 0 {
 		ch.overflow(limit, ch.t.b.opts.MemQueueSize)
 	}
 	s := ChannelStats{
@@ -108,7 +108,7 @@ func (ch *Channel) Stats() ChannelStats {
 		delivered += n.Messages
 	}
 	s.GlobalMsgCount = uint64(max(0, delivered))
-	if !ch.memory {
+	if !ch.ephemeral {
 		s.BackendDepth = max(0, s.Depth-ch.t.b.opts.MemQueueSize)
 	}
 	return s

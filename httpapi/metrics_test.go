@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,6 +182,24 @@ func TestLookupMetrics(t *testing.T) {
 	require.EqualValues(t, 0, valueOf(t, got, "nsqlookupd_topic_producers", "idle"))
 	require.Len(t, got["nsqlookupd_topic_producers"].Metric, 2)
 	require.Positive(t, valueOf(t, got, "nsqlookupd_memory_anonymous_bytes"))
+}
+
+// What a power cut would take is told to who asks, and nobody else.
+func TestDurabilityInStats(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.SyncPolicy = "interval" })
+	publishTo(t, mustTopic(t, f.broker, "t"), "abc", "de")
+	ask := func(query string) string {
+		response, err := http.Get("http://" + f.addr + "/stats?include_mem=false&" + query)
+		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		return string(body)
+	}
+	require.NotContains(t, strings.ToLower(ask("")+ask("format=json")), "durability")
+	require.Contains(t, ask("format=json&include_durability=true"),
+		`"durability":{"sync_policy":"interval","unsynced_messages":2,"unsynced_bytes":73,"segments":1,"segment_bytes":65536,"damaged_messages":0},"producers":null}`)
+	require.Contains(t, ask("include_durability=true"), "unsynced: 2 messages, 73 bytes")
 }
 
 // Requests are logged by whoever was given for that, nothing else is.

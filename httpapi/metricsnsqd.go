@@ -101,6 +101,7 @@ func (s *Server) exposeStore(x *exposition) {
 	x.single("nsqd_segments", "Segments that hold messages.", gauge, float64(u.Segments))
 	x.single("nsqd_segment_bytes", "Bytes of those segments' files.", gauge, float64(u.SegmentBytes))
 	x.single("nsqd_unsynced_messages", "Acknowledged messages that a power cut would lose now.", gauge, float64(u.UnsyncedMessages))
+	x.single("nsqd_unsynced_bytes", "Their bytes.", gauge, float64(u.UnsyncedBytes))
 	x.single("nsqd_damaged_messages_total", "Stored messages that failed their checksum since start.", counter, float64(u.Damaged))
 	x.histogram("nsqd_sync_seconds", "Duration of sync rounds.", u.Sync)
 	x.histogram("nsqd_delivery_to_finish_seconds", "Time from delivery to FIN.", u.DeliveryToFinish)

@@ -66,6 +66,8 @@ type Options struct {
 	Traffic   func() Traffic
 	MaxSeries int
 
+	SyncPolicy string // as /stats tells it when asked for durability
+
 	// Access writes the line of one request; nil = Log.Infof.
 	Access func(format string, args ...any)
 

@@ -41,6 +41,10 @@ func (st *statsStream) json(b []byte, flush func(b []byte, least int) []byte) []
 		b = append(b, `,"memory":`...)
 		b = appendJSON(b, readMemory())
 	}
+	if st.q.durability {
+		b = append(b, `,"durability":`...)
+		b = appendJSON(b, st.s.durability())
+	}
 	b = append(b, `,"producers":`...)
 	producers := st.producers(func(n int, c *Client) {
 		b = append(b, "[,"[min(n, 1)])

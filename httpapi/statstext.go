@@ -18,6 +18,11 @@ func (st *statsStream) text(b []byte, flush func(b []byte, least int) []byte) []
 		m := readMemory()
 		b = memoryText(b, &m)
 	}
+	if st.q.durability {
+		d := st.s.durability()
+		b = fmt.Appendf(b, "\nDurability:\n   sync_policy %s\n   unsynced: %d messages, %d bytes\n   segments: %d, %d bytes\n   damaged: %d messages\n",
+			d.SyncPolicy, d.UnsyncedMessages, d.UnsyncedBytes, d.Segments, d.SegmentBytes, d.DamagedMessages)
+	}
 	any := false
 	for _, topic := range st.topics {
 		t, ok := st.collect(topic)

@@ -36,7 +36,8 @@ type Disk interface {
 	// Allocate makes the named file n bytes long with allocated blocks, creating, growing or shrinking it. A file that could not grow keeps its
 	// size. The error is errors.ErrUnsupported where blocks cannot be allocated ahead.
 	Allocate(name string, n int64) error
-	// Anonymous returns memory that no file stands behind, for ephemeral topics.
+	// Anonymous returns zeroed memory that nothing is left of when it is unmapped or the process ends, for ephemeral topics. A disk may stand behind
+	// it, and be full.
 	Anonymous(size int) (*Mapping, error)
 }
 

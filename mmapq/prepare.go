@@ -3,6 +3,7 @@ package mmapq
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -227,6 +228,9 @@ func (st *Store) newSegment(l *Log, seq uint64, class, body int, byWrite bool) (
 		}
 		s.slot = &slot{m: m}
 		s.mem = m.Mem
+		if err := m.Populate(0, len(m.Mem)); err != nil {
+			return nil, errors.Join(err, m.Unmap())
+		}
 		return s, nil
 	}
 	sl, fresh, err := st.takeSlot(class, body)

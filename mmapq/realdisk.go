@@ -253,8 +253,28 @@ func (d *RealDisk) SyncDir() (err error) {
 	return f.Sync()
 }
 
-// Anonymous implements Disk.
-func (d *RealDisk) Anonymous(size int) (*Mapping, error) {
+// Anonymous implements Disk with a file that never had a name, so that what waits long goes to the disk instead of filling memory, and is gone with
+// the process. Where the file system has no such files it is memory.
+func (d *RealDisk) Anonymous(size int) (m *Mapping, err error) {
+	f, err := os.OpenFile(d.dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
+		return anonymousMemory(size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err = allocate(f, 0, int64(size)); err != nil {
+		return nil, err
+	}
+	if m, err = mapFile(f, 0, size); err != nil {
+		return nil, err
+	}
+	m.open, m.sync = nil, nil // no name to open it by, and nothing to keep
+	return m, nil
+}
+
+func anonymousMemory(size int) (*Mapping, error) {
 	mm, err := mmap.MapRegion(nil, size, mmap.RDWR, mmap.ANON, 0)
 	if err != nil {
 		return nil, fmt.Errorf("mmap anonymous: %w", err)

@@ -4,7 +4,8 @@ package mmapq
 type Usage struct {
 	Segments         int    // that hold messages, ephemeral ones included
 	SegmentBytes     int64  // of their files
-	UnsyncedMessages uint64 // appended and not yet synced
+	UnsyncedMessages uint64 // appended and not yet synced: a power cut would take them
+	UnsyncedBytes    int64  // their frames
 	Damaged          int64  // messages that failed their checksum
 	Sync             DurationCounts
 }
@@ -25,6 +26,26 @@ func (u *Usage) AddLog(l *Log) {
 		return
 	}
 	u.UnsyncedMessages += l.AtRisk()
+	u.UnsyncedBytes += l.bytesAtRisk()
+}
+
+// bytesAtRisk counts the bytes of frames that were appended and are not synced. They were stored lately: looking at their entries waits for no
+// disk.
+func (l *Log) bytesAtRisk() (n int64) {
+	to := l.Committed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	segs := *l.segs.Load()
+	for i := len(segs) - 1; i >= 0; i-- {
+		s := segs[i]
+		below, synced := s.below(to), s.durable.Load()
+		if synced >= below {
+			break // older ones were synced earlier
+		}
+		from, end, _, _ := s.bytesOf(synced, below)
+		n += int64(end - from)
+	}
+	return n
 }
 
 // Hold pins the segment that holds p, so that it can be read by a goroutine that nothing else keeps it from being freed under; nil: it is gone.

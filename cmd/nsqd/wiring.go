@@ -15,7 +15,7 @@ import (
 func (d *daemon) storeOptions() mmapq.Options {
 	o := d.o
 	policy := mmapq.SyncInterval
-	if o.SyncPolicy == options.SyncAlways || o.SyncEvery == 1 {
+	if d.syncPolicy() == options.SyncAlways {
 		policy = mmapq.SyncAlways
 	}
 	reserve := o.DiskReserve
@@ -31,6 +31,13 @@ func (d *daemon) storeOptions() mmapq.Options {
 		DiskReserve: reserve,
 		Warn:        d.log.Warnf,
 	}
+}
+
+func (d *daemon) syncPolicy() options.SyncPolicy {
+	if d.o.SyncEvery == 1 {
+		return options.SyncAlways
+	}
+	return d.o.SyncPolicy
 }
 
 func (d *daemon) brokerOptions() fanout.Options {
@@ -119,6 +126,7 @@ func (d *daemon) httpOptions(tcpPort, httpPort, httpsPort int) httpapi.Options {
 		MaxConnections: d.connections().HTTP,
 		Traffic:        d.traffic,
 		Access:         d.log.At(o.AccessLogLevel),
+		SyncPolicy:     string(d.syncPolicy()),
 		MaxSeries:      o.MetricsMaxSeries,
 	}
 }
