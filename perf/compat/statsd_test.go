@@ -21,7 +21,7 @@ func TestStatsd(t *testing.T) {
 	defer receiver.Close()
 	d, err := startDaemon(p, t.TempDir(), []string{
 		"--statsd-address=" + receiver.LocalAddr().String(), "--statsd-interval=2s", "--statsd-prefix=my.%s.nsq",
-		"--broadcast-address=some.host", "--broadcast-http-port=77", "--statsd-udp-packet-size=200", "--mem-queue-size=2",
+		"--broadcast-address=some.host", "--broadcast-http-port=77", "--statsd-udp-packet-size=200", "--mem-queue-size=10",
 		"--e2e-processing-latency-percentile=0.5,0.999", "--statsd-exclude-ephemeral",
 	})
 	require.NoError(t, err)
@@ -42,12 +42,12 @@ func TestStatsd(t *testing.T) {
 	call("/channel/create?topic=a&channel=gone%23ephemeral", "")
 	call("/mpub?topic=a", "one\ntwo\nthree")
 	call("/pub?topic=a&defer=3600000", "later")
-	call("/pub?topic=b", "waits")
+	call("/mpub?topic=b", strings.Repeat("waits\n", 12)) // nobody takes from a topic without a channel: two are beyond the memory queue
 	finishOne(t, d, "a", "work")
 
 	first := readPush(t, receiver)
 	second := readPush(t, receiver)
-	require.Equal(t, expectedStatsd(4, 11+5, 1, 5), first, "totals since start")
+	require.Equal(t, expectedStatsd(4, 11+5, 12, 12*5), first, "totals since start")
 	require.Equal(t, expectedStatsd(0, 0, 0, 0), second, "what was added since")
 }
 
@@ -127,8 +127,8 @@ func expectedStatsd(count, bytes, countB, bytesB int) []string {
 		"topic.a.channel.work.e2e_processing_latency_50|g",
 		fmt.Sprintf("topic.b.message_count:%d|c", countB),
 		fmt.Sprintf("topic.b.message_bytes:%d|c", bytesB),
-		"topic.b.depth:1|g",
-		"topic.b.backend_depth:0|g",
+		"topic.b.depth:12|g",
+		"topic.b.backend_depth:2|g",
 		"mem.heap_objects|g", "mem.heap_idle_bytes|g", "mem.heap_in_use_bytes|g", "mem.heap_released_bytes|g",
 		"mem.gc_pause_usec_100|g", "mem.gc_pause_usec_99|g", "mem.gc_pause_usec_95|g", "mem.next_gc_bytes|g", "mem.gc_runs|c",
 	}
