@@ -57,6 +57,7 @@ func (l *Log) chooseCompaction(limit Pos, gain int, live Live) compaction {
 	l.mu.Lock()
 	open, closed := l.open, l.closed
 	l.mu.Unlock()
+	most := l.compactMost()
 	var c compaction
 	if closed {
 		return c
@@ -68,7 +69,7 @@ func (l *Log) chooseCompaction(limit Pos, gain int, live Live) compaction {
 		p, weight, ok := s.remains(live)
 		if ok && len(c.parts) > 0 {
 			first := c.parts[0].s
-			ok = c.weight+weight <= compactMost && s.end()-first.base < 1<<32 && s.idBase-first.idBase == uint64(s.base-first.base)
+			ok = c.weight+weight <= most && s.end()-first.base < 1<<32 && s.idBase-first.idBase == uint64(s.base-first.base)
 			if !ok && c.worth(gain) {
 				return c
 			}
@@ -89,6 +90,14 @@ func (l *Log) chooseCompaction(limit Pos, gain int, live Live) compaction {
 		c.messages += len(p.keep)
 	}
 	return c
+}
+
+// compactMost is how many bytes one compacted segment shall hold: on a full disk no more than what the spare lends.
+func (l *Log) compactMost() int {
+	if l.memory || l.st.Full() == nil && l.st.spare.whole() {
+		return compactMost
+	}
+	return int(min(compactMost, max(0, l.st.spare.lendable()-2*headerSize)))
 }
 
 // remains finds out what of s is needed; false when that is more than half of it, or s is not ripe.
@@ -194,7 +203,11 @@ func (l *Log) newCompacted(s *Segment, size int) error {
 		return nil
 	}
 	id := l.st.pool.newID()
-	m, err := l.st.disk.CreateMapped(slotName(id), size)
+	var m *Mapping
+	err := l.st.spare.retryFor(int64(size), func() (err error) {
+		m, err = l.st.disk.CreateMapped(slotName(id), size)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -277,7 +290,7 @@ func (l *Log) replace(s *Segment, parts []part) {
 	}
 }
 
-// FreeReplaced frees what compacted segments took the place of, as far as no reader is left.
+// FreeReplaced frees what compacted segments took the place of, as far as no reader is left, and gives the spare back what they took of it.
 func (l *Log) FreeReplaced() {
 	l.mu.Lock()
 	var gone []*Segment
@@ -290,4 +303,9 @@ func (l *Log) FreeReplaced() {
 	})
 	l.mu.Unlock()
 	l.st.freeSegments(l, gone)
+	if len(gone) > 0 && !l.memory && !l.st.spare.whole() {
+		if err := l.st.makeRoom(); err != nil && !isFull(err) {
+			l.st.warn("the disk reserve cannot be made whole: %v", err)
+		}
+	}
 }

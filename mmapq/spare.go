@@ -9,8 +9,9 @@ import (
 )
 
 // The spare is a file of allocated blocks that nothing is stored in. When the file system is full it is given up step by step for what
-// consuming needs (manifest, channel state, delays), so that messages can be finished and their segments freed. Segments never come out of it:
-// while it is not whole, new ones are refused, and with them publishing. It is made whole again as soon as there is space.
+// consuming needs (manifest, channel state, delays), so that messages can be finished and their segments freed, and up to its half for a compacted
+// segment, which frees several. Segments to publish into never come out of it: while it is not whole, new ones are refused, and with them
+// publishing. It is made whole again as soon as there is space.
 const spareName = "nsqloop.reserve"
 
 const (
@@ -124,6 +125,21 @@ func (s *spare) retry(f func() error) error {
 		}
 	}
 }
+
+// retryFor is retry for a file of n bytes that frees more than it takes. It leaves half of what the spare has to what is small.
+func (s *spare) retryFor(n int64, f func() error) error {
+	most := s.lendable()
+	least := s.have.Load() - most
+	for {
+		err := f()
+		if !isFull(err) || n > most || s.have.Load() <= least || !s.give() {
+			return err
+		}
+	}
+}
+
+// lendable is how large a file may be that retryFor makes on a full disk.
+func (s *spare) lendable() int64 { return s.have.Load() / 2 }
 
 func (s *spare) MapWindow(name string, off int64, n, alloc int) (m *Mapping, err error) {
 	err = s.retry(func() error {
