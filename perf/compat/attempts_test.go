@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// attemptRows are proved by TestAttemptsAtTheirEnd.
+var attemptRows = []string{"9.1#attempts-end"}
+
 // TestAttemptsAtTheirEnd delivers one message more often than attempts can count.
 func TestAttemptsAtTheirEnd(t *testing.T) {
 	if testing.Short() {

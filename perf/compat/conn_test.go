@@ -71,6 +71,8 @@ type conn struct {
 	sock net.Conn
 	raw  atomic.Bool // what IDENTIFY grants is left to the script
 
+	anonymous atomic.Bool // shows no certificate
+
 	mu      sync.Mutex // guards what follows
 	events  []event
 	arrived chan struct{} // closed and replaced when an event arrives

@@ -112,9 +112,14 @@ func (p *player) fileStep(arg string) error {
 	}
 }
 
-// httpStep is "METHOD PATH [:: BODY] [-> STATUS]".
+// httpStep is "METHOD PATH [:: BODY] [-> STATUS] [=> REGEXP]".
 func (p *player) httpStep(arg string) error {
 	want := http.StatusOK
+	arg, pattern, _ := strings.Cut(arg, " => ")
+	answer, err := regexp.Compile(`^(?s:` + pattern + `)$`)
+	if err != nil {
+		return err
+	}
 	if rest, status, ok := strings.Cut(arg, " -> "); ok {
 		n, err := strconv.Atoi(status)
 		if err != nil {
@@ -142,6 +147,9 @@ func (p *player) httpStep(arg string) error {
 	}
 	if status != want {
 		return fmt.Errorf("expected status %d\n    got      %d %s", want, status, reply)
+	}
+	if pattern != "" && !answer.Match(reply) {
+		return fmt.Errorf("expected body %s\n    got      %s", pattern, reply)
 	}
 	return nil
 }

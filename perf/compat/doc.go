@@ -66,10 +66,12 @@
 //	                      that an IDENTIFY grants it. Other connections do at
 //	                      once, as clients do; the OKs of that are for the
 //	                      script to expect, and to wait for.
+//	a anonymous           from here on a has no certificate to show
 //	a drain               read whatever is there up to the end of a
 //	pause 1s              do nothing; only where time itself is the subject
 //	http METHOD PATH      expects status 200; append "-> 404" for another status
-//	                      and ":: BODY" for a body
+//	                      and ":: BODY" for a body; "=> REGEXP" behind all that
+//	                      for the body of the answer
 //	stats $t PATH = JSON  wait until the value in /stats?topic=$t is this; PATH
 //	                      walks objects by key and arrays by index, # is a
 //	                      length; also <= and >= for numbers
@@ -92,6 +94,7 @@
 //	                      timestamp
 //	eof                   orderly close, all frames before it consumed
 //	close                 close or reset
+//	alert TEXT            a TLS alert of this text
 //	silence 500ms         nothing arrives for so long
 //
 // In BYTES, TEXT, PATH and BODY the escapes are \n \r \t \\ \xNN and a backslash

@@ -98,6 +98,8 @@ func (p *player) match(what string, e event) error {
 		return matchEnd(what, e, e.end == "eof")
 	case "close":
 		return matchEnd(what, e, e.end == "eof" || e.end == "reset")
+	case "alert":
+		return matchEnd(what, e, e.end == "remote error: tls: "+rest)
 	case "ok":
 		return p.matchFrame("response OK", frameResponse, "OK", e)
 	case "heartbeat":

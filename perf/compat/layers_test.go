@@ -94,7 +94,7 @@ func (c *conn) upgrade(r *bufio.Reader, e event) (*bufio.Reader, []event) {
 	out := c.out
 	c.mu.Unlock()
 	if grant.TLS {
-		secure, err := secured(c.sock, r)
+		secure, err := secured(c.sock, r, c.anonymous.Load())
 		if err != nil {
 			return r, append(events, event{at: time.Now(), end: "handshake: " + err.Error()})
 		}
@@ -130,12 +130,17 @@ func (c *conn) upgrade(r *bufio.Reader, e event) (*bufio.Reader, []event) {
 
 // secured is the client's end of TLS over a socket of which r may have read
 // something already.
-func secured(sock net.Conn, r io.Reader) (*tls.Conn, error) {
+func secured(sock net.Conn, r io.Reader, anonymous bool) (*tls.Conn, error) {
 	id, err := makeIdentity()
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(readThrough{sock, r}, id.client)
+	config := id.client
+	if anonymous {
+		config = config.Clone()
+		config.Certificates = nil
+	}
+	conn := tls.Client(readThrough{sock, r}, config)
 	return conn, conn.Handshake()
 }
 

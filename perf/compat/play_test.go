@@ -180,6 +180,8 @@ func (p *player) step(s *step) error {
 		c.skipBeats = true
 	case "raw":
 		c.raw.Store(true)
+	case "anonymous":
+		c.anonymous.Store(true)
 	}
 	p.began, p.done = began, time.Now()
 	return err

@@ -2,6 +2,7 @@ package compat
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,7 +49,7 @@ func TestRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	proved := map[string]bool{}
-	for _, id := range append(processRows(), racingRows...) {
+	for _, id := range slices.Concat(processRows(), racingRows, optionRows(), signalRows(), attemptRows) {
 		proved[id] = true
 	}
 	titles := map[string]bool{}

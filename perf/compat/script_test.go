@@ -38,7 +38,7 @@ type step struct {
 
 var (
 	trafficLine = regexp.MustCompile(`^([a-z])(?:\*([0-9]+))?([<>]) (.*)$`)
-	connLine    = regexp.MustCompile(`^([a-z]) (dial|fence|half-close|close|stall|resume|drain|skip messages|skip heartbeats|raw)$`)
+	connLine    = regexp.MustCompile(`^([a-z]) (dial|fence|half-close|close|stall|resume|drain|skip messages|skip heartbeats|raw|anonymous)$`)
 	daemonLine  = regexp.MustCompile(`^(pause|http|stats|limit-file-size|sigterm|restart|file)(?: (.*))?$`)
 	variantLine = regexp.MustCompile(`^\[([a-z0-9-]+)\] (stock|ours): *(.*)$`)
 	headerLine  = regexp.MustCompile(`^(rows|flags|daemon|slow|repeat): *(.*)$`)
