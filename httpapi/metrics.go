@@ -2,7 +2,10 @@ package httpapi
 
 import (
 	"bufio"
-	"net/http"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
 
 	"github.com/nsqloop/nsqloop/fanout"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,17 +25,64 @@ type Traffic struct {
 	Answer             fanout.DurationCounts
 }
 
-// exposition writes metric families one after the other, so that a scrape of many channels never holds all of them at once.
+// exposition writes metric families in the text format, one after the other, so that a scrape of many channels never holds all of them at once.
+// What there are few of goes through the library; the series of topics and channels are written by hand: ten thousand channels, scraped every few
+// seconds, must not be felt by who publishes.
 type exposition struct {
-	out  expfmt.Encoder
+	w    *bufio.Writer
 	left int // series that may still be written for topics and channels
 	err  error
 }
 
 func (x *exposition) family(f *dto.MetricFamily) {
 	if x.err == nil && len(f.Metric) > 0 {
-		x.err = x.out.Encode(f)
+		_, x.err = expfmt.MetricFamilyToText(x.w, f)
 	}
+}
+
+// labelSet are the labels of many series, "{topic=\"t\"} " and so on, one behind the other. Names of topics and channels need no escaping.
+type labelSet struct {
+	text []byte
+	ends []int
+}
+
+func (l *labelSet) add(topic, channel string) {
+	l.text = append(append(l.text, `{topic="`...), topic...)
+	if channel != "" {
+		l.text = append(append(l.text, `",channel="`...), channel...)
+	}
+	l.text = append(l.text, `"} `...)
+	l.ends = append(l.ends, len(l.text))
+}
+
+// series writes one family: a value for each set of labels.
+func (x *exposition) series(name, help string, kind dto.MetricType, labels *labelSet, value func(i int) float64) {
+	if len(labels.ends) == 0 {
+		return
+	}
+	line := fmt.Appendf(nil, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, strings.ToLower(kind.String()))
+	start := 0
+	for i, end := range labels.ends {
+		line = append(append(line, name...), labels.text[start:end]...)
+		start = end
+		if v := value(i); v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			line = strconv.AppendInt(line, int64(v), 10)
+		} else {
+			line = strconv.AppendFloat(line, v, 'g', -1, 64)
+		}
+		line = append(line, '\n')
+		if len(line) >= 64<<10 {
+			line = x.put(line)
+		}
+	}
+	x.put(line)
+}
+
+func (x *exposition) put(line []byte) []byte {
+	if x.err == nil {
+		_, x.err = x.w.Write(line)
+	}
+	return line[:0]
 }
 
 func newFamily(name, help string, kind dto.MetricType) *dto.MetricFamily {
@@ -85,16 +135,12 @@ func processRegistry() *prometheus.Registry {
 	return r
 }
 
-// metrics answers GET /metrics in the format the client asks for, the text format by default.
+// showMetrics answers GET /metrics in the text format, which every scraper reads.
 func showMetrics(s *Server, r *request) reply {
-	format := expfmt.Negotiate(http.Header{"Accept": []string{string(r.ctx.Request.Header.Peek("Accept"))}})
-	r.ctx.SetContentType(string(format))
+	r.ctx.SetContentType(string(expfmt.NewFormat(expfmt.TypeTextPlain)))
 	r.ctx.SetBodyStreamWriter(func(w *bufio.Writer) {
-		x := &exposition{out: expfmt.NewEncoder(w, format), left: s.o.MaxSeries}
+		x := &exposition{w: w, left: s.o.MaxSeries}
 		s.expose(s, x)
-		if closer, ok := x.out.(expfmt.Closer); ok && x.err == nil {
-			x.err = closer.Close()
-		}
 		if x.err != nil {
 			// The header is sent; a client that went away in the middle is no news for the operator.
 			s.o.Log.Infof("metrics: the answer broke off - %s", x.err)

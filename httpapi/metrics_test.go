@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ func scrape(t *testing.T, addr string) map[string]*dto.MetricFamily {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, http.StatusOK, response.StatusCode)
-	require.Equal(t, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", response.Header.Get("Content-Type"))
+	require.Equal(t, "text/plain; version=0.0.4; charset=utf-8", response.Header.Get("Content-Type"))
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	require.NoError(t, err)
@@ -229,7 +230,7 @@ func BenchmarkMetrics(b *testing.B) {
 	s := &Server{o: Options{Broker: broker, MaxSeries: 1 << 20, Log: &memoryLog{}, Traffic: func() Traffic { return Traffic{} }}, process: processRegistry()}
 	b.ReportAllocs()
 	for b.Loop() {
-		x := &exposition{out: expfmt.NewEncoder(io.Discard, expfmt.NewFormat(expfmt.TypeTextPlain)), left: s.o.MaxSeries}
+		x := &exposition{w: bufio.NewWriter(io.Discard), left: s.o.MaxSeries}
 		exposeNsqd(s, x)
 		require.NoError(b, x.err)
 	}

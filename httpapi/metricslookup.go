@@ -1,9 +1,6 @@
 package httpapi
 
-import (
-	"github.com/nsqloop/nsqloop/lookupd"
-	dto "github.com/prometheus/client_model/go"
-)
+import "github.com/nsqloop/nsqloop/lookupd"
 
 // censusSeries is what is told of every topic: one series each.
 var censusSeries = []struct {
@@ -29,15 +26,11 @@ func (l *lookupAPI) expose(s *Server, x *exposition) {
 	most := min(len(topics), x.left/len(censusSeries))
 	x.single("nsqlookupd_omitted_series", "Series of topics beyond --metrics-max-series, which are left out.", gauge,
 		float64((len(topics)-most)*len(censusSeries)))
-	labels := make([][]*dto.LabelPair, most)
-	for i := range labels {
-		labels[i] = []*dto.LabelPair{label("topic", topics[i].Topic)}
+	var labels labelSet
+	for i := range most {
+		labels.add(topics[i].Topic, "")
 	}
 	for _, series := range censusSeries {
-		f := newFamily(series.name, series.help, gauge)
-		for i := range labels {
-			add(f, labels[i], float64(series.value(&topics[i])))
-		}
-		x.family(f)
+		x.series(series.name, series.help, gauge, &labels, func(i int) float64 { return float64(series.value(&topics[i])) })
 	}
 }

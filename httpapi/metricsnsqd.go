@@ -130,31 +130,21 @@ func (s *Server) exposeQueues(x *exposition) {
 		topics = append(topics, t)
 	}
 	x.single("nsqd_omitted_series", "Series of topics and channels beyond --metrics-max-series, which are left out.", gauge, float64(omitted))
-	var topicLabels, channelLabels [][]*dto.LabelPair
+	var topicLabels, channelLabels labelSet
+	var channels []*fanout.ChannelStats
 	for i := range topics {
-		name := label("topic", topics[i].Name)
-		topicLabels = append(topicLabels, []*dto.LabelPair{name})
-		for j := range topics[i].Channels {
-			channelLabels = append(channelLabels, []*dto.LabelPair{name, label("channel", topics[i].Channels[j].Name)})
+		t := &topics[i]
+		topicLabels.add(t.Name, "")
+		for j := range t.Channels {
+			channelLabels.add(t.Name, t.Channels[j].Name)
+			channels = append(channels, &t.Channels[j])
 		}
 	}
-	for _, series := range topicSeries {
-		f := newFamily(series.name, series.help, series.kind)
-		for i := range topics {
-			add(f, topicLabels[i], series.value(&topics[i]))
-		}
-		x.family(f)
+	for _, f := range topicSeries {
+		x.series(f.name, f.help, f.kind, &topicLabels, func(i int) float64 { return f.value(&topics[i]) })
 	}
-	for _, series := range channelSeries {
-		f := newFamily(series.name, series.help, series.kind)
-		k := 0
-		for i := range topics {
-			for j := range topics[i].Channels {
-				add(f, channelLabels[k], series.value(&topics[i].Channels[j]))
-				k++
-			}
-		}
-		x.family(f)
+	for _, f := range channelSeries {
+		x.series(f.name, f.help, f.kind, &channelLabels, func(i int) float64 { return f.value(channels[i]) })
 	}
 }
 
