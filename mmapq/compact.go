@@ -273,6 +273,10 @@ func (l *Log) recordCompacted(s *Segment) error {
 	if err := l.st.man.append(meta.record()); err != nil {
 		return err
 	}
+	// What it stands for is freed by later records. A power cut can leave those and not this one, unless it is synced before they are written.
+	if err := l.st.syncManifest(); err != nil {
+		return err
+	}
 	AtPoint(PointCompacted)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -16,6 +17,36 @@ type crashDisk struct {
 	cmu    sync.Mutex
 	synced map[*heapFile]*heapFile // what is safe of a file
 	names  map[string]*heapFile    // the directory as last synced
+	moved  []nameChange            // since then
+}
+
+// nameChange is one operation on the directory: f got the name to, or what was called from lost it, or both.
+type nameChange struct {
+	from, to string
+	f        *heapFile
+}
+
+func (c nameChange) apply(names map[string]*heapFile) {
+	delete(names, c.from)
+	if c.f != nil {
+		names[c.to] = c.f
+	}
+}
+
+func (d *crashDisk) move(c nameChange) {
+	d.cmu.Lock()
+	defer d.cmu.Unlock()
+	d.moved = append(d.moved, c)
+}
+
+// creating calls f, which may make the named file.
+func (d *crashDisk) creating(name string, f func() error) error {
+	had := d.file(name) != nil
+	err := f()
+	if now := d.file(name); !had && now != nil {
+		d.move(nameChange{to: name, f: now})
+	}
+	return err
 }
 
 func newCrashDisk() *crashDisk {
@@ -82,7 +113,11 @@ func (w crashWriter) Close() error { return nil }
 
 func (d *crashDisk) CreateMapped(name string, size int) (*Mapping, error) {
 	d.ask()
-	m, err := d.HeapDisk.CreateMapped(name, size)
+	var m *Mapping
+	err := d.creating(name, func() (err error) {
+		m, err = d.HeapDisk.CreateMapped(name, size)
+		return err
+	})
 	return d.mapped(name, m, err)
 }
 
@@ -93,7 +128,11 @@ func (d *crashDisk) OpenMapped(name string) (*Mapping, error) {
 
 func (d *crashDisk) MapWindow(name string, off int64, n, alloc int) (*Mapping, error) {
 	d.ask()
-	m, err := d.HeapDisk.MapWindow(name, off, n, alloc)
+	var m *Mapping
+	err := d.creating(name, func() (err error) {
+		m, err = d.HeapDisk.MapWindow(name, off, n, alloc)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +159,11 @@ type crashFile struct {
 
 func (d *crashDisk) OpenFile(name string, create bool) (File, error) {
 	d.ask()
-	if _, err := d.HeapDisk.OpenFile(name, create); err != nil {
+	err := d.creating(name, func() error {
+		_, err := d.HeapDisk.OpenFile(name, create)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &crashFile{d.file(name), d}, nil
@@ -143,12 +186,26 @@ func (f *crashFile) Sync() error {
 
 func (d *crashDisk) Remove(name string) error {
 	d.ask()
-	return d.HeapDisk.Remove(name)
+	err := d.HeapDisk.Remove(name)
+	if err == nil {
+		d.move(nameChange{from: name})
+	}
+	return err
 }
 
 func (d *crashDisk) Rename(from, to string) error {
 	d.ask()
-	return d.HeapDisk.Rename(from, to)
+	f := d.file(from)
+	err := d.HeapDisk.Rename(from, to)
+	if err == nil {
+		d.move(nameChange{from, to, f})
+	}
+	return err
+}
+
+func (d *crashDisk) Allocate(name string, n int64) error {
+	d.ask()
+	return d.creating(name, func() error { return d.HeapDisk.Allocate(name, n) })
 }
 
 func (d *crashDisk) SyncDir() error {
@@ -157,20 +214,64 @@ func (d *crashDisk) SyncDir() error {
 	defer d.mu.Unlock()
 	d.cmu.Lock()
 	defer d.cmu.Unlock()
-	d.names = maps.Clone(d.files)
+	d.names, d.moved = maps.Clone(d.files), nil
 	return nil
 }
 
-// afterCut returns what a power cut leaves. r == nil: only what was synced. Else every page that was not is there or not as r draws, and so are
-// the names, all of them or none.
+// drawNames returns the directory that a power cut leaves: the synced one with all, none, the first or any of the later changes. Caller holds cmu.
+func (d *crashDisk) drawNames(r *rand.Rand) map[string]*heapFile {
+	names := maps.Clone(d.names)
+	if names == nil {
+		names = map[string]*heapFile{}
+	}
+	how, first := r.IntN(4), 0
+	switch how {
+	case 1:
+		first = len(d.moved)
+	case 2:
+		first = r.IntN(len(d.moved) + 1)
+	}
+	for i, c := range d.moved {
+		if i < first || how == 3 && r.IntN(2) == 0 {
+			c.apply(names)
+		}
+	}
+	return names
+}
+
+// leak has the kernel write a few pages on its own.
+func (d *crashDisk) leak(r *rand.Rand) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cmu.Lock()
+	defer d.cmu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		f := d.files[name]
+		for _, off := range slices.Sorted(maps.Keys(f.wins)) {
+			if w := f.wins[off]; r.IntN(8) == 0 {
+				s := d.safe(f)
+				s.wins[off] = keepPages(s.wins[off], w, 4096*r.IntN(len(w)/4096), 4096)
+			}
+		}
+		if strings.HasSuffix(name, ".seg") && r.IntN(8) == 0 {
+			s := d.safe(f)
+			s.buf = keepPages(s.buf, f.buf, 4096*r.IntN(len(f.buf)/4096), 4096)
+		}
+	}
+}
+
+// afterCut returns what a power cut leaves. r == nil: only what was synced. Else every page or sector that was not is there or not as r draws,
+// and so is every change of the directory.
 func (d *crashDisk) afterCut(r *rand.Rand) *HeapDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.cmu.Lock()
 	defer d.cmu.Unlock()
 	names := d.names
-	if r != nil && r.IntN(2) == 0 {
-		names = d.files
+	step := 4096
+	if r != nil {
+		names = d.drawNames(r)
+		step >>= 3 * r.IntN(2)
 	}
 	left := NewHeapDisk()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -182,12 +283,17 @@ func (d *crashDisk) afterCut(r *rand.Rand) *HeapDisk {
 		}
 		if r != nil {
 			f.mu.Lock()
-			g.buf = drawPages(r, g.buf, f.buf)
+			g.buf = drawPages(r, g.buf, f.buf, step)
 			for _, off := range slices.Sorted(maps.Keys(f.wins)) {
 				w := g.wins[off]
-				g.wins[off] = drawPages(r, append(w, make([]byte, len(f.wins[off])-len(w))...), f.wins[off]) // a window is allocated when it is mapped
+				g.wins[off] = drawPages(r, append(w, make([]byte, len(f.wins[off])-len(w))...), f.wins[off], step) // a window is allocated when it is mapped
 			}
 			f.mu.Unlock()
+			for off := range safe.wins {
+				if f.wins[off] == nil && r.IntN(2) == 0 {
+					delete(g.wins, off) // punched
+				}
+			}
 		}
 		g.buf = aligned(g.buf)
 		for off, w := range g.wins {
@@ -198,13 +304,21 @@ func (d *crashDisk) afterCut(r *rand.Rand) *HeapDisk {
 	return left
 }
 
-func drawPages(r *rand.Rand, old, now []byte) []byte {
-	if len(old) < len(now) && r.IntN(3) > 0 {
-		old = append(old, make([]byte, len(now)-len(old))...)
+// drawPages returns old, of which some parts of step bytes are those of now, and so may be the size or a part of the growth.
+func drawPages(r *rand.Rand, old, now []byte, step int) []byte {
+	if more := len(now) - len(old); more > 0 {
+		switch r.IntN(4) {
+		case 0:
+		case 1:
+			more = r.IntN(more)
+			fallthrough
+		default:
+			old = append(old, make([]byte, more)...)
+		}
 	}
-	for at := 0; at < min(len(old), len(now)); at += 4096 {
+	for at := 0; at < min(len(old), len(now)); at += step {
 		if r.IntN(2) == 0 {
-			end := min(at+4096, len(old), len(now))
+			end := min(at+step, len(old), len(now))
 			copy(old[at:end], now[at:end])
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// quotaDisk is a heap disk with so many bytes. Files are charged by the page, windows for what of them is allocated.
+// quotaDisk gives a disk so many bytes. Files are charged by the page, windows for what of them is allocated.
 type quotaDisk struct {
-	*HeapDisk
+	Disk
 	total int64
 
 	qmu     sync.Mutex
@@ -18,7 +18,7 @@ type quotaDisk struct {
 }
 
 func newQuotaDisk(total int64) *quotaDisk {
-	return &quotaDisk{HeapDisk: NewHeapDisk(), total: total, used: map[string]map[int64]int64{}}
+	return &quotaDisk{Disk: NewHeapDisk(), total: total, used: map[string]map[int64]int64{}}
 }
 
 // left is how many bytes are free.
@@ -75,14 +75,14 @@ func (d *quotaDisk) CreateMapped(name string, size int) (*Mapping, error) {
 	if err := d.charge(name, 0, int64(size), true); err != nil {
 		return nil, err
 	}
-	return d.HeapDisk.CreateMapped(name, size)
+	return d.Disk.CreateMapped(name, size)
 }
 
 func (d *quotaDisk) MapWindow(name string, off int64, n, alloc int) (*Mapping, error) {
 	if err := d.charge(name, off, int64(alloc), false); err != nil {
 		return nil, err
 	}
-	return d.HeapDisk.MapWindow(name, off, n, alloc)
+	return d.Disk.MapWindow(name, off, n, alloc)
 }
 
 func (d *quotaDisk) GrowWindow(name string, off int64, from, to int) error {
@@ -93,14 +93,14 @@ func (d *quotaDisk) Punch(name string, off int64, n int) error {
 	if err := d.charge(name, off, 0, true); err != nil {
 		return err
 	}
-	return d.HeapDisk.Punch(name, off, n)
+	return d.Disk.Punch(name, off, n)
 }
 
 func (d *quotaDisk) Remove(name string) error {
 	d.qmu.Lock()
 	delete(d.used, name)
 	d.qmu.Unlock()
-	return d.HeapDisk.Remove(name)
+	return d.Disk.Remove(name)
 }
 
 func (d *quotaDisk) Rename(from, to string) error {
@@ -115,7 +115,7 @@ func (d *quotaDisk) Rename(from, to string) error {
 		}
 	}
 	d.qmu.Unlock()
-	return d.HeapDisk.Rename(from, to)
+	return d.Disk.Rename(from, to)
 }
 
 func (d *quotaDisk) Space() (int64, error) { return d.total, nil }
@@ -124,11 +124,11 @@ func (d *quotaDisk) Allocate(name string, n int64) error {
 	if err := d.charge(name, 0, n, true); err != nil {
 		return err
 	}
-	return d.HeapDisk.Allocate(name, n)
+	return d.Disk.Allocate(name, n)
 }
 
 func (d *quotaDisk) OpenFile(name string, create bool) (File, error) {
-	f, err := d.HeapDisk.OpenFile(name, create)
+	f, err := d.Disk.OpenFile(name, create)
 	if err != nil {
 		return nil, err
 	}

@@ -207,9 +207,9 @@ func TestStartOnFullDisk(t *testing.T) {
 func TestStartOnFullDiskWithTornManifest(t *testing.T) {
 	b := newBrim(t, 16<<20)
 	require.NoError(t, b.publish(100))
-	b.d.mu.Lock()
-	raw := b.d.files[ManifestName]
-	b.d.mu.Unlock()
+	b.d.Disk.(*HeapDisk).mu.Lock()
+	raw := b.d.Disk.(*HeapDisk).files[ManifestName]
+	b.d.Disk.(*HeapDisk).mu.Unlock()
 	b.st.man.mu.Lock()
 	off := b.st.man.off
 	b.st.man.mu.Unlock()

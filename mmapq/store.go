@@ -99,7 +99,7 @@ func newStore(disk Disk, opts Options) *Store {
 	st.delays = &delayFiles{st: st}
 	st.pool.bySize = map[int][]*slot{}
 	st.prepare = &preparer{st: st, kick: make(chan struct{}, 1)}
-	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
+	st.sync = &syncer{st: st, wake: make(chan struct{}, 1), now: make(chan struct{}, 1), workers: syncWorkers}
 	st.man = &manifest{disk: reserve, model: newModel()}
 	return st
 }

@@ -32,6 +32,7 @@ type syncer struct {
 	last    time.Duration // how long the last round took
 	endedAt time.Time
 	rounds  atomic.Uint64
+	workers int       // syncWorkers
 	took    Durations // of rounds
 }
 
@@ -135,7 +136,7 @@ func (y *syncer) syncAll(logs []*Log, states []*State) error {
 		err = y.st.disk.SyncDir()
 	}
 	if err == nil {
-		err = parallel(goals, syncGoal.syncRange)
+		err = parallel(y.workers, goals, syncGoal.syncRange)
 	}
 	if err == nil {
 		wakeAll(logs) // publishers do not wait for what channels need
@@ -145,7 +146,7 @@ func (y *syncer) syncAll(logs []*Log, states []*State) error {
 	}
 	if err == nil && len(states) > 0 {
 		y.st.reclaim.Lock() // keeps windows mapped
-		err = parallel(states, func(s *State) error { return s.syncAll() })
+		err = parallel(y.workers, states, func(s *State) error { return s.syncAll() })
 		y.st.reclaim.Unlock()
 		if err == nil {
 			err = y.st.table.sync()
@@ -157,7 +158,7 @@ func (y *syncer) syncAll(logs []*Log, states []*State) error {
 const syncWorkers = 4
 
 // parallel runs f over list with a few goroutines and returns the first error. A panic of f is one too.
-func parallel[T any](list []T, f func(T) error) error {
+func parallel[T any](workers int, list []T, f func(T) error) error {
 	if len(list) == 1 {
 		return contain(func() error { return f(list[0]) })
 	}
@@ -167,7 +168,7 @@ func parallel[T any](list []T, f func(T) error) error {
 		mu    sync.Mutex
 		first error
 	)
-	for range min(syncWorkers, len(list)) {
+	for range min(workers, len(list)) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
