@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	for _, dir := range []string{buildDir, identityDir} {
+	for _, dir := range []string{buildDir, lookupdDir, identityDir} {
 		if err := os.RemoveAll(dir); err != nil {
 			panic(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,14 +25,7 @@ func TestHTTPAndLookup(t *testing.T) {
 	t.Parallel()
 	p := findPeer(t)
 	nsqd := startPlain(t, p.path, t.TempDir())
-	lookupd := *peerLookupdFlag
-	if lookupd == "" {
-		lookupd = filepath.Join(t.TempDir(), "nsqlookupd")
-		if err := child.BuildPackage(context.Background(), lookupd, child.LookupPackage); err != nil {
-			t.Fatal(err)
-		}
-	}
-	registry := startPlain(t, lookupd, "")
+	registry := startPlain(t, lookupdPath(t), "")
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -50,9 +44,33 @@ func TestHTTPAndLookup(t *testing.T) {
 	}
 }
 
-func startPlain(t *testing.T, path, data string) *child.Process {
+// lookupdPath is the nsqlookupd to test, built once if none is named.
+func lookupdPath(t *testing.T) string {
 	t.Helper()
-	d, err := child.Start(context.Background(), child.Options{Path: path, DataPath: data, Ready: time.Minute})
+	path, err := buildLookupd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var buildLookupd = sync.OnceValues(func() (string, error) {
+	if *peerLookupdFlag != "" {
+		return *peerLookupdFlag, nil
+	}
+	var err error
+	if lookupdDir, err = os.MkdirTemp("", "compat-lookupd-"); err != nil {
+		return "", err
+	}
+	path := filepath.Join(lookupdDir, "nsqlookupd")
+	return path, child.BuildPackage(context.Background(), path, child.LookupPackage)
+})
+
+var lookupdDir string // TestMain removes it
+
+func startPlain(t *testing.T, path, data string, args ...string) *child.Process {
+	t.Helper()
+	d, err := child.Start(context.Background(), child.Options{Path: path, DataPath: data, Ready: time.Minute, Args: args})
 	if err != nil {
 		t.Fatal(err)
 	}
