@@ -35,6 +35,7 @@ func (f *failingFile) Sync() error {
 	return f.File.Sync()
 }
 
+// rows: h4.1#nok h4.3#10 h6#8
 func TestFailedDisk(t *testing.T) {
 	disk := &failingDisk{HeapDisk: mmapq.NewHeapDisk()}
 	listener, err := Listen("127.0.0.1:0")

@@ -63,6 +63,7 @@ func dialSecure(t *testing.T, config *tls.Config, addr string) *talker {
 	return &talker{conn, bufio.NewReader(conn)}
 }
 
+// rows: h1.https
 func TestHTTPS(t *testing.T) {
 	f, config, addr := serveSecure(t, nil, nil)
 	require.NotEmpty(t, f.log.with("INFO HTTPS: listening on "+addr))
@@ -83,6 +84,7 @@ func TestHTTPS(t *testing.T) {
 	require.Equal(t, 413, got.status)
 }
 
+// rows: h1#tls-required
 func TestTLSRequiredOverHTTP(t *testing.T) {
 	f, config, addr := serveSecure(t, func(o *Options) { o.TLSRequired = true }, nil)
 	_, port, err := net.SplitHostPort(addr)
@@ -104,6 +106,7 @@ func TestTLSRequiredOverHTTP(t *testing.T) {
 	require.Equal(t, 200, got.status)
 }
 
+// rows: h1#plain-on-https
 func TestHTTPSHandshakes(t *testing.T) {
 	f, config, addr := serveSecure(t, nil, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
 	c := dial(t, "tcp", addr)

@@ -18,10 +18,12 @@ var lookupConversations = []struct {
 	name  string
 	steps []exchange
 }{
+	// rows: l3.ping l3.info
 	{"ping and info", []exchange{
 		does(line("GET", "/ping"), want{status: 200, header: bareText, body: "OK"}),
 		does(line("GET", "/info"), wantJSON(`~\{"version":"1\.3\.0[^"]*"\}`)),
 	}},
+	// rows: l3.channels l3.lookup l3.nodes l3.debug l3#query l6#8 l6#11
 	{"an empty registry", []exchange{
 		does(line("GET", "/channels?topic=$t"), wantJSON(`{"channels":[]}`)),
 		does(line("GET", "/channels?topic="), wantJSON(`{"channels":[]}`)),
@@ -36,6 +38,7 @@ var lookupConversations = []struct {
 		does(line("GET", "/channels"), wantErr(400, "MISSING_ARG_TOPIC")),
 		does(line("GET", "/nodes?%zz"), wantJSON(`{"producers":[]}`)),
 	}},
+	// rows: l3.topics l3.topic-create l3.topic-delete l3.channel-create l3.channel-delete l3.tombstone l2.topic l2.channel l6#9
 	{"topics and channels by hand", []exchange{
 		does(req("POST", "/topic/create?topic=$t", ""), wantEmpty),
 		does(req("POST", "/topic/create?topic=$t", "body"), wantEmpty),
@@ -56,6 +59,7 @@ var lookupConversations = []struct {
 		does(line("GET", "/channels?topic=$u"), wantJSON(`{"channels":[]}`)),
 		does(req("POST", "/topic/tombstone?topic=$t&node=a:1", ""), wantEmpty),
 	}},
+	// rows: l3.topic-create l3.topic-delete l3.tombstone l3.channel-create l3.channel-delete l3#query
 	{"refusals", []exchange{
 		does(req("POST", "/topic/create", ""), wantErr(400, "MISSING_ARG_TOPIC")),
 		does(req("POST", "/topic/create?topic=", ""), wantErr(400, "INVALID_ARG_TOPIC")),
@@ -70,6 +74,7 @@ var lookupConversations = []struct {
 		does(req("POST", "/channel/create?topic=$t&channel=", ""), wantErr(400, "INVALID_ARG_CHANNEL")),
 		does(req("POST", "/channel/delete?topic=$t&channel=%21", ""), wantErr(400, "INVALID_ARG_CHANNEL")),
 	}},
+	// rows: l3#routing l6#13
 	{"routing", []exchange{
 		does(line("GET", "/"), wantErr(404, "NOT_FOUND")),
 		does(line("GET", "/stats"), wantErr(404, "NOT_FOUND")),

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// rows: h2#log h6#15
 func TestRequestLog(t *testing.T) {
 	f := newFixture(t, nil)
 	f.call(t, "GET", "/ping?x=%41", "")
@@ -46,6 +47,7 @@ func TestRequestLog(t *testing.T) {
 	}
 }
 
+// rows: h1#unix
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "h.sock")
 	listener, err := Listen(path)
@@ -131,6 +133,7 @@ func TestHeaderTooBig(t *testing.T) {
 	require.Equal(t, "OK", f.call(t, "GET", "/ping", "").body)
 }
 
+// rows: h1#keep-alive
 func TestPipelinedRequests(t *testing.T) {
 	f := newFixture(t, nil)
 	c := dial(t, "tcp", f.addr)
@@ -213,6 +216,7 @@ func TestClaimedLengthIsNotAllocated(t *testing.T) {
 	b.release()
 }
 
+// rows: h2.routing.crash
 func TestPanicIsAnsweredAndLogged(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.Clients = func() Connections { panic("planted") } })
 	got := f.call(t, "GET", "/stats", "")

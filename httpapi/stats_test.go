@@ -196,6 +196,7 @@ Producers:
 		"a producer without a matching count is shown like a consumer")
 }
 
+// rows: h5.1.empty#1
 func TestStatsOfAnEmptyNode(t *testing.T) {
 	f := newFixture(t, nil)
 	body := f.call(t, "GET", "/stats?format=json&include_mem=0", "").body

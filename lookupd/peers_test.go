@@ -68,6 +68,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	require.Eventually(t, condition, 20*time.Second, time.Millisecond, what)
 }
 
+// rows: l1.5.start l1.5.changes
 func TestPeersRegisterEverythingAndChanges(t *testing.T) {
 	f, g := serve(t, nil), serve(t, nil)
 	c := newClient(t, nil)
@@ -98,6 +99,7 @@ func TestPeersRegisterEverythingAndChanges(t *testing.T) {
 	}
 }
 
+// rows: l1.5.again
 func TestPeersComeBackAfterALostConnection(t *testing.T) {
 	f := serve(t, nil)
 	c := newClient(t, nil)
@@ -116,6 +118,7 @@ func TestPeersComeBackAfterALostConnection(t *testing.T) {
 	c.log.waitFor(t, "ERROR LOOKUPD("+f.addr+"): connection - EOF")
 }
 
+// rows: l1.5.ping
 func TestPeersPing(t *testing.T) {
 	f := serve(t, nil)
 	c := newClient(t, func(o *PeersOptions) { o.timing.ping = time.Millisecond })
@@ -168,6 +171,8 @@ func fake(t *testing.T, script func(n int, line string) string) string {
 }
 
 // What a peer answers, or does not, is its own trouble: the good one beside it hears everything, and announcing does not wait.
+//
+// rows: l1.5.timeouts l1.5.bad-reply
 func TestBadPeersDisturbNobody(t *testing.T) {
 	cases := []struct {
 		name   string
@@ -277,6 +282,7 @@ func web(t *testing.T, answer http.HandlerFunc) (identityOf func(int, string) st
 	}
 }
 
+// rows: l1.5.new-topic
 func TestChannelsOfANewTopic(t *testing.T) {
 	good := web(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.String() != "/channels?topic=t%23ephemeral" || r.Header.Get("Accept") != "application/vnd.nsq; version=1.0" {

@@ -127,36 +127,73 @@ var conversations = []struct {
 	closes bool
 	ours   string // why a stock nsqlookupd must not be asked, see COMPATIBILITY.md
 }{
+	// rows: l1.1.command l1.2.ping
 	{name: "ping before identify", send: "PING\nPING x y\n \tPING\r\n", want: []string{"OK", "OK", "OK"}},
+	// rows: l1.1.magic l1.1.reply l1.2.identify l1.2.register l1.2.unregister-channel l1.2.unregister-topic l6#1
 	{name: "all commands", send: identified + "PING\nREGISTER t\nREGISTER t c\nREGISTER t c d\nREGISTER t  \nUNREGISTER t c\nUNREGISTER t\nUNREGISTER t\n",
 		want: []string{ourIdentity, "OK", "OK", "OK", "OK", "OK", "OK", "OK", "OK"}},
+	// rows: l1.2.register
 	{name: "empty channel word", send: identified + "REGISTER t  c\n", want: []string{ourIdentity, "OK"}},
+	// rows: l1.3#1 l1.1.command
 	{name: "lower case", send: "ping\n", want: []string{"E_INVALID invalid command ping"}, closes: true},
+	// rows: l1.3#1
 	{name: "empty line", send: "\n", want: []string{"E_INVALID invalid command "}, closes: true},
+	// rows: l1.3#2
 	{name: "register first", send: "REGISTER\n", want: []string{"E_INVALID client must IDENTIFY"}, closes: true},
+	// rows: l1.3#2
 	{name: "unregister first", send: "UNREGISTER !\n", want: []string{"E_INVALID client must IDENTIFY"}, closes: true},
+	// rows: l1.3#3
 	{name: "no topic", send: identified + "REGISTER \n", want: []string{ourIdentity, "E_INVALID REGISTER insufficient number of params"}, closes: true},
+	// rows: l1.3#3
 	{name: "no topic to take back", send: identified + "UNREGISTER\n", want: []string{ourIdentity, "E_INVALID UNREGISTER insufficient number of params"}, closes: true},
+	// rows: l1.3#4 l6#2
 	{name: "bad topic", send: identified + "REGISTER a!b c\n", want: []string{ourIdentity, "E_BAD_TOPIC REGISTER topic name 'a!b' is not valid"}, closes: true},
+	// rows: l1.3#4
 	{name: "empty topic", send: identified + "UNREGISTER  c\n", want: []string{ourIdentity, "E_BAD_TOPIC UNREGISTER topic name '' is not valid"}, closes: true},
+	// rows: l1.3#5
 	{name: "bad channel", send: identified + "REGISTER t c!\n", want: []string{ourIdentity, "E_BAD_CHANNEL REGISTER channel name 'c!' is not valid"}, closes: true},
+	// rows: l1.3#6
 	{name: "identify twice", send: identified + "IDENTIFY\n", want: []string{ourIdentity, "E_INVALID cannot IDENTIFY again"}, closes: true},
+	// rows: l1.1.body l1.2.identify
 	{name: "identify with more words", send: "IDENTIFY a b\n" + sized(goodIdentity), want: []string{ourIdentity}},
+	// rows: l1.2.field.required
 	{name: "keys in any case, unknown ones", send: "IDENTIFY\n" + sized(`{"Broadcast_Address":"a","TCP_PORT":1,"http_port":-1,"version":"x","other":[],"remote_address":"y"}`),
 		want: []string{ourIdentity}},
+	// rows: l1.3#7
 	{name: "body size cut off", send: "IDENTIFY\n\x00\x00", half: true, want: []string{"E_BAD_BODY IDENTIFY failed to read body size"}, closes: true},
+	// rows: l1.3#8
 	{name: "body cut off", send: "IDENTIFY\n\x00\x00\x00\x09{}", half: true, want: []string{"E_BAD_BODY IDENTIFY failed to read body"}, closes: true},
+	// rows: l1.3#body-length
 	{name: "negative body", send: "IDENTIFY\n\xff\xff\xff\xff", want: []string{"E_BAD_BODY IDENTIFY failed to read body"}, closes: true,
 		ours: "it crashes"},
+	// rows: l1.3#body-length
 	{name: "huge body", send: "IDENTIFY\n\x7f\xff\xff\xff", want: []string{"E_BAD_BODY IDENTIFY failed to read body"}, closes: true,
 		ours: "it allocates and waits"},
+	// rows: l1.3#9
 	{name: "empty body", send: "IDENTIFY\n\x00\x00\x00\x00", want: []string{"E_BAD_BODY IDENTIFY failed to decode JSON body"}, closes: true},
+	// rows: l1.3#9
 	{name: "wrong type", send: "IDENTIFY\n" + sized(`{"broadcast_address":"a","tcp_port":"1","http_port":2,"version":"x"}`),
 		want: []string{"E_BAD_BODY IDENTIFY failed to decode JSON body"}, closes: true},
+	// rows: l1.3#10
 	{name: "null", send: "IDENTIFY\n" + sized(`null`), want: []string{"E_BAD_BODY IDENTIFY missing fields"}, closes: true},
+	// rows: l1.3#10 l1.2.field.required l6#3
 	{name: "no http port", send: "IDENTIFY\n" + sized(`{"broadcast_address":"a","tcp_port":1,"version":"x"}`),
 		want: []string{"E_BAD_BODY IDENTIFY missing fields"}, closes: true},
+	// rows: l1.3#10 l1.2.field.required
+	{name: "no tcp port", send: "IDENTIFY\n" + sized(`{"broadcast_address":"a","tcp_port":0,"http_port":1,"version":"x"}`),
+		want: []string{"E_BAD_BODY IDENTIFY missing fields"}, closes: true},
+	// rows: l1.3#10 l1.2.field.required
+	{name: "no address", send: "IDENTIFY\n" + sized(`{"broadcast_address":"","tcp_port":1,"http_port":1,"version":"x"}`),
+		want: []string{"E_BAD_BODY IDENTIFY missing fields"}, closes: true},
+	// rows: l1.3#10 l1.2.field.required
+	{name: "no version", send: "IDENTIFY\n" + sized(`{"broadcast_address":"a","tcp_port":1,"http_port":1}`),
+		want: []string{"E_BAD_BODY IDENTIFY missing fields"}, closes: true},
+	// rows: l1.3#5
+	{name: "bad channel to take back", send: identified + "UNREGISTER t c!\n",
+		want: []string{ourIdentity, "E_BAD_CHANNEL UNREGISTER channel name 'c!' is not valid"}, closes: true},
+	// rows: l1.1.command
 	{name: "line without end", send: "PING\nPIN", half: true, want: []string{"OK"}, closes: true},
+	// rows: l1.1#line-length
 	{name: "line too long", send: "PING\n" + strings.Repeat("x", 256), want: []string{"OK", "E_INVALID command line too long"}, closes: true,
 		ours: "it has no limit"},
 }

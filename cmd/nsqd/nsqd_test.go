@@ -273,6 +273,7 @@ func TestInfoAndConfigKnowTheBoundPorts(t *testing.T) {
 	p.stop(t)
 }
 
+// rows: h1.http
 func TestUnixSocketsAndNoHTTP(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("-data-path", dir, "-tcp-address", filepath.Join(dir, "t.sock"), "-http-address", "")

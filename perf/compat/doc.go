@@ -9,7 +9,8 @@
 //	go test ./perf/compat/ -run 'TestConversations/whole/pub.txt'
 //
 // nsqd's HTTP API and both protocols of nsqlookupd have their conversations
-// beside the code; TestHTTPAndLookup plays those with the same binaries.
+// beside the code; TestHTTPAndLookup plays those with the same binaries. They
+// name their rows in comments, see sourceRows.
 //
 // The conversations are the files testdata/*.txt except rows.txt. rows.txt
 // lists the rows of the protocol's specification; each conversation names the

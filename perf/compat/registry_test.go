@@ -15,7 +15,7 @@ import (
 )
 
 // registryRows are proved by TestRegistry: what V1 registers is what HTTP shows.
-var registryRows = strings.Fields(`l1.1.reply l1.2.ping l1.2.identify l1.2.register l1.2.unregister-channel l1.2.unregister-topic l1.4#disconnect
+var registryRows = strings.Fields(`l1.1#wrong-magic l1.1#short-magic l1.1.reply l1.2.ping l1.2.identify l1.2.register l1.2.unregister-channel l1.2.unregister-topic l1.4#disconnect
 	l1.2.field.hostname l1.2.field.topology l1.2.field.remote-address
 	l2.client l2.topic l2.channel l2#keys-outlive l2#ephemeral l2#tombstone l2#inactive l2#re-register l2#wildcard
 	l3.lookup l3.nodes l3.debug l3.tombstone l3.topic-delete
@@ -121,6 +121,21 @@ func node(port int, tombstones, topics string) string {
 
 func TestRegistry(t *testing.T) {
 	t.Parallel()
+	t.Run("magic", func(t *testing.T) {
+		r := startRegistry(t)
+		for _, c := range []struct{ send, reply string }{{"  V2", "\x00\x00\x00\x0eE_BAD_PROTOCOL"}, {"GET ", "\x00\x00\x00\x0eE_BAD_PROTOCOL"}, {"  V", ""}} {
+			conn, err := net.Dial("tcp", r.tcp)
+			require.NoError(t, err)
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			_, err = io.WriteString(conn, c.send)
+			require.NoError(t, err)
+			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+			reply, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			require.Equal(t, c.reply, string(reply))
+			require.NoError(t, conn.Close())
+		}
+	})
 	t.Run("registering", func(t *testing.T) {
 		r := startRegistry(t)
 		a := r.dial(1)

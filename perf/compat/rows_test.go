@@ -49,7 +49,7 @@ func TestRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	proved := map[string]bool{}
-	for _, id := range slices.Concat(processRows(), racingRows, optionRows(), signalRows(), attemptRows) {
+	for _, id := range slices.Concat(processRows(), racingRows, optionRows(), signalRows(), attemptRows, registryRows, clientStatsRows, sourceRows(t)) {
 		proved[id] = true
 	}
 	titles := map[string]bool{}
