@@ -111,7 +111,7 @@ timing: build
 	$(GO) build -o $(BIN)/timing ./perf/timing
 	./$(BIN)/timing -nsqd $(BIN)/nsqd $(FLAGS)
 
-# Eleven kinds of clients that mean harm, beside an honest pair.
+# Clients that mean harm, of nineteen kinds, beside an honest pair.
 hostile: build
 	$(GO) build -o $(BIN)/hostile ./perf/hostile
 	./$(BIN)/hostile -nsqd $(BIN)/nsqd $(FLAGS)

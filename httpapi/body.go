@@ -33,8 +33,8 @@ type body struct {
 
 var bodyPool = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// bodyKeep is the largest buffer that is kept for the next request.
-const bodyKeep = 1 << 20
+// bodyKeep is the largest buffer that is kept for the next request: one of a body that was found too long for the default of --max-msg-size too.
+const bodyKeep = 1<<20 + 1
 
 // openBody starts reading the body of ctx. At most limit+1 bytes are ever taken, so that a longer body can be told from one that fits.
 func (s *Server) openBody(ctx *fasthttp.RequestCtx, limit int64) *body {
@@ -76,7 +76,9 @@ const unreadMax = 256 << 10
 
 // dropUnread reads the rest of a body if that is not much; left below 0 = unknown. Otherwise the connection ends.
 func dropUnread(ctx *fasthttp.RequestCtx, left int) {
-	if stream := ctx.RequestBodyStream(); stream != nil && left <= unreadMax {
+	stream := ctx.RequestBodyStream()
+	// The answer goes out after this, so a client that waits for it before it sends on must not be waited for in turn.
+	if stream != nil && left <= unreadMax && ctx.Conn().SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 		if _, err := io.CopyN(io.Discard, stream, unreadMax+1); err == io.EOF {
 			return
 		}
@@ -127,11 +129,14 @@ func (b *body) more() bool {
 	return n > 0 || b.err == nil
 }
 
-// grow makes room: up to bodyStep at once what the client claims, beyond that double what has really come.
+// grow makes room: up to bodyStep at once what the client claims, beyond that double what has really come, and never more than may come.
 func (b *body) grow() {
 	size := max(2*cap(b.buf), 4<<10)
 	if b.claimed > 0 && b.claimed <= bodyStep {
 		size = max(size, b.claimed+1)
+	}
+	if most := b.limit + 1; most > cap(b.buf) {
+		size = min(size, most)
 	}
 	bigger := make([]byte, len(b.buf), size)
 	copy(bigger, b.buf)

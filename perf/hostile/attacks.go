@@ -46,6 +46,8 @@ var attacks = []attack{
 		v.reset()
 	}},
 	{name: "claims huge lengths", clients: 1000, pause: 100 * time.Millisecond, life: claim},
+	{name: "announces a megabyte", clients: 10000, pause: time.Second, life: announce},
+	{name: "slow starters", clients: 10000, pause: 100 * time.Millisecond, whole: 10 * time.Second, life: slowStart},
 	{name: "random commands", clients: 20, pause: 5 * time.Millisecond, life: babble},
 	{name: "does not read its messages", clients: windows, pause: 100 * time.Millisecond, window: 1, life: func(v victim) {
 		v.send(codec.AppendRdy(codec.AppendSub(bytes.Clone(magic), targetTopic, windowChannel(v.id)), 2500))
@@ -57,6 +59,7 @@ var attacks = []attack{
 		}
 	}},
 	{name: "half a TLS handshake", clients: 1000, pause: 100 * time.Millisecond, life: halfTLS},
+	{name: "fuzzed sessions", clients: 20, pause: 5 * time.Millisecond, life: fuzzSession},
 	{name: "deflate bomb", clients: 4, pause: 10 * time.Millisecond, life: bomb},
 }
 

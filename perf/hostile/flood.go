@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -19,6 +20,8 @@ type attack struct {
 	clients int
 	pause   time.Duration // between two connections of a client
 	window  int           // receive buffer in bytes; 0 is the kernel's
+	http    bool          // it goes at the HTTP listener
+	whole   time.Duration // how long it must run to show all it can; 0 = any time
 	life    func(c victim)
 }
 
@@ -28,6 +31,7 @@ type victim struct {
 	ctx  context.Context // ends with the attack
 	rand *rand.Rand
 	id   int // of the client
+	f    *flood
 }
 
 // send writes and does not care: the other side may be gone.
@@ -55,14 +59,41 @@ func (v victim) reset() { _ = v.Conn.(*net.TCPConn).SetLinger(0) }
 type flood struct {
 	clients sync.WaitGroup
 	opened  atomic.Int64
+	judged  atomic.Int64 // answers and closings that were as they must be
+	wrong   atomic.Int64 // those that were not
+
+	mu    sync.Mutex
+	first error // of the wrong ones
+}
+
+// found counts what a client saw of the other side; err = it was not as it must be.
+func (f *flood) found(err error) {
+	if err == nil {
+		f.judged.Add(1)
+		return
+	}
+	f.wrong.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.first == nil {
+		f.first = err
+	}
+}
+
+// verdict is called when all clients have gone.
+func (f *flood) verdict() error {
+	if f.first == nil {
+		return nil
+	}
+	return fmt.Errorf("%d of %d answers and closings are wrong, the first: %w", f.wrong.Load(), f.wrong.Load()+f.judged.Load(), f.first)
 }
 
 // startFlood lets the clients of an attack loose until ctx ends.
 func startFlood(ctx context.Context, addr string, a attack) *flood {
 	f := &flood{}
-	dialer := net.Dialer{}
+	var control func(_, _ string, raw syscall.RawConn) error
 	if a.window > 0 {
-		dialer.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+		control = func(_, _ string, raw syscall.RawConn) (err error) {
 			controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, a.window) })
 			if err == nil {
 				err = controlErr
@@ -73,11 +104,12 @@ func startFlood(ctx context.Context, addr string, a attack) *flood {
 	for id := range a.clients {
 		f.clients.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(id)))
+			dialer := net.Dialer{Control: control, LocalAddr: source(id)}
 			for ctx.Err() == nil {
 				conn, err := dialer.DialContext(ctx, "tcp", addr)
 				if err == nil {
 					f.opened.Add(1)
-					f.live(ctx, a, victim{Conn: conn, ctx: ctx, rand: random, id: id})
+					f.live(ctx, a, victim{Conn: conn, ctx: ctx, rand: random, id: id, f: f})
 				}
 				select {
 				case <-time.After(a.pause):
@@ -89,6 +121,9 @@ func startFlood(ctx context.Context, addr string, a attack) *flood {
 	return f
 }
 
+// source spreads clients over addresses: one has ports for 28,000 connections only, those that wait for their last end included.
+func source(id int) net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+id%16))} }
+
 func (f *flood) live(ctx context.Context, a attack, v victim) {
 	unhook := context.AfterFunc(ctx, func() { _ = v.Close() })
 	defer unhook()
@@ -96,11 +131,8 @@ func (f *flood) live(ctx context.Context, a attack, v victim) {
 	_ = v.Close() // it may be closed already
 }
 
-// wait returns the number of connections that were made, when all clients have gone.
-func (f *flood) wait() int64 {
-	f.clients.Wait()
-	return f.opened.Load()
-}
+// wait returns when all clients have gone.
+func (f *flood) wait() { f.clients.Wait() }
 
 // discard accepts everything and reads it.
 type discard struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -92,4 +93,31 @@ func watchMemory(p *daemon.Process) func() int64 {
 		watching.Wait()
 		return most
 	}
+}
+
+// panics looks for them in the log of the broker: one that is caught costs its client only, but is a fault all the same.
+type panics struct {
+	mu    sync.Mutex
+	first string
+}
+
+func (p *panics) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == "" && bytes.Contains(line, []byte("panic")) {
+		p.first = string(bytes.TrimSpace(line))
+	}
+	return len(line), nil
+}
+
+// err is about the first one since the last call.
+func (p *panics) err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == "" {
+		return nil
+	}
+	err := fmt.Errorf("the broker's log has %q", p.first)
+	p.first = ""
+	return err
 }

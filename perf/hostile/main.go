@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,11 +36,13 @@ type options struct {
 	floor  time.Duration
 	memory int64 // bytes
 	rate   int   // messages per second of the honest producer
+	most   int   // clients of an attack, topics of a flood of names
+	short  bool  // no attack is made longer than length for what it has to show
 	out    io.Writer
 }
 
 func main() {
-	o := options{out: os.Stdout, rate: 500}
+	o := options{out: os.Stdout, rate: 500, most: 10000}
 	var seconds int
 	var memory int64
 	var only string
@@ -64,6 +67,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
+	if err := allowFiles(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "nsqloop-hostile-")
 	if err != nil {
 		return err
@@ -75,7 +81,8 @@ func run(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	p, err := start(ctx, o.nsqd, dir)
+	watched := &panics{}
+	p, err := start(ctx, o.nsqd, dir, watched)
 	if err != nil {
 		return err
 	}
@@ -85,11 +92,11 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	fmt.Fprintf(o.out, "| attack | connections | p50, p99 beside a discarded flood | p50, p99 under attack | MiB more | left open |\n| --- | ---: | ---: | ---: | ---: | --- |\n")
 	var failures []error
-	for _, a := range attacks {
+	for _, a := range slices.Concat(attacks, httpAttacks) {
 		if !o.only.MatchString(a.name) || ctx.Err() != nil {
 			continue
 		}
-		if err := try(ctx, o, p, a); err != nil {
+		if err := errors.Join(try(ctx, o, p, a), watched.err()); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", a.name, err))
 		}
 	}
@@ -97,7 +104,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 // start runs the broker with a certificate, so that TLS can be attacked too.
-func start(ctx context.Context, nsqd, dir string) (*daemon.Process, error) {
+func start(ctx context.Context, nsqd, dir string, log io.Writer) (*daemon.Process, error) {
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return nil, err
@@ -110,7 +117,7 @@ func start(ctx context.Context, nsqd, dir string) (*daemon.Process, error) {
 	if err := errors.Join(os.WriteFile(cert, certificate.Cert, 0o600), os.WriteFile(key, certificate.Key, 0o600)); err != nil {
 		return nil, err
 	}
-	return daemon.Start(ctx, daemon.Options{Path: nsqd, DataPath: data,
+	return daemon.Start(ctx, daemon.Options{Path: nsqd, DataPath: data, Log: log,
 		Args: []string{"--tls-cert=" + cert, "--tls-key=" + key, "--https-address=127.0.0.1:0"}})
 }
 
@@ -119,6 +126,14 @@ func try(ctx context.Context, o options, p *daemon.Process, a attack) error {
 	discard, err := startDiscard()
 	if err != nil {
 		return err
+	}
+	a.clients = min(a.clients, o.most)
+	if !o.short {
+		o.length = max(o.length, a.whole)
+	}
+	target := p.TCPAddr
+	if a.http {
+		target = p.HTTPAddr
 	}
 	beside, _, err := bout(ctx, o, p.TCPAddr, discard.addr(), a)
 	if err := errors.Join(err, discard.close()); err != nil {
@@ -129,14 +144,14 @@ func try(ctx context.Context, o options, p *daemon.Process, a attack) error {
 		return err
 	}
 	watch := watchMemory(p)
-	under, opened, err := bout(ctx, o, p.TCPAddr, p.TCPAddr, a)
+	under, flood, err := bout(ctx, o, p.TCPAddr, target, a)
 	most := watch()
 	if err != nil {
 		return err
 	}
 	left, leak := settle(ctx, p, before)
 	grown := max(0, most-before.memory)
-	fmt.Fprintf(o.out, "| %s | %d | %s, %s | %s, %s | %d | %s |\n", a.name, opened,
+	fmt.Fprintf(o.out, "| %s | %d | %s, %s | %s, %s | %d | %s |\n", a.name, flood.opened.Load(),
 		short(beside.p50), short(beside.p99), short(under.p50), short(under.p99), grown>>20, left)
 	var failures []error
 	if limit := max(o.floor, time.Duration(o.factor*float64(beside.p99))); under.p99 > limit {
@@ -145,21 +160,25 @@ func try(ctx context.Context, o options, p *daemon.Process, a attack) error {
 	if grown > o.memory {
 		failures = append(failures, fmt.Errorf("it cost %d MiB", grown>>20))
 	}
-	return errors.Join(append(failures, leak)...)
+	if a.whole > 0 && o.length >= a.whole && flood.judged.Load() == 0 {
+		failures = append(failures, errors.New("no answer or closing was seen that is as it must be"))
+	}
+	return errors.Join(append(failures, flood.verdict(), leak)...)
 }
 
 // bout runs the honest pair on broker for the length of an attack on target.
-func bout(ctx context.Context, o options, broker, target string, a attack) (latency, int64, error) {
+func bout(ctx context.Context, o options, broker, target string, a attack) (latency, *flood, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pair, err := connectPair(ctx, broker)
 	if err != nil {
-		return latency{}, 0, err
+		return latency{}, nil, err
 	}
 	flood := startFlood(ctx, target, a)
 	found, err := pair.run(o.length, o.rate)
 	cancel()
-	return found, flood.wait(), err
+	flood.wait()
+	return found, flood, err
 }
 
 func short(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
