@@ -44,7 +44,7 @@ func TestAllocations(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			require.LessOrEqual(t, per, 1.0, "allocations of a run of %d messages; the reclaimer's are among them", runMax)
+			require.LessOrEqual(t, per, 1.0, "allocations of a run of %d messages; the reclaimer's are among them", claimMax)
 			require.NoError(t, b.Close())
 		})
 	}

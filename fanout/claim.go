@@ -8,9 +8,11 @@ import (
 )
 
 const (
-	claimBytes = 64 << 10 // of one run, unless a single message is larger
-	minRunMax  = 64       // see share
-	copyMax    = 16 << 10 // redelivered frames above this go out from the mapping, with a patched copy of their header
+	claimMax   = 1024      // messages of one run
+	claimBytes = 256 << 10 // of one run, unless a single message is larger: a write costs much the same however long it is
+	sideBytes  = 64 << 10  // of one claim of messages that were put back, which are copied
+	minRunMax  = 64        // see share
+	copyMax    = 16 << 10  // redelivered frames above this go out from the mapping, with a patched copy of their header
 )
 
 // Run is what one Claim gives to write: Head (may be empty), then Bytes. Head and, if not Pinned, Bytes lie in scratch memory that the next
@@ -52,7 +54,7 @@ type Scratch struct {
 	buf []byte
 }
 
-// Claim takes messages for this consumer: at most its credit, 256 messages, about 64 KiB (or one message) and its fair share. They are in
+// Claim takes messages for this consumer: at most its credit, 1,024 messages, about 256 KiB (or one message) and its fair share. They are in
 // flight from now on; the caller only writes. false: nothing claimable (empty, paused, no credit).
 func (c *Consumer) Claim(now int64, s *Scratch, run *Run) bool {
 	credit := c.Credit()
@@ -99,7 +101,7 @@ func (c *Consumer) share(credit int, avail int64) int {
 	if avail > 4*ready {
 		n = max(n, min(minRunMax, max(1, c.rdy/16)))
 	}
-	return int(min(n, int64(credit), runMax))
+	return int(min(n, int64(credit), claimMax))
 }
 
 // claim takes what is next: messages put back whose turn has come, else a run from the cursor. Caller holds ch.mu.
@@ -190,7 +192,7 @@ func (c *Consumer) claimSide(credit int, limit mmapq.Pos, now int64, s *Scratch,
 	most := c.share(credit, int64(ch.side.len()))
 	for run.N < most && ch.sideReady(limit) {
 		k := ch.side.first().key
-		r, _, cold := ch.t.logs[k.stream()].RunWarm(k.pos(), k.pos()+1, 1, claimBytes, now)
+		r, _, cold := ch.t.logs[k.stream()].RunWarm(k.pos(), k.pos()+1, 1, sideBytes, now)
 		if cold {
 			ch.fetch(k.stream(), k.pos(), k.pos()+1, now)
 			break
@@ -199,7 +201,7 @@ func (c *Consumer) claimSide(credit int, limit mmapq.Pos, now int64, s *Scratch,
 			ch.side.pop() // dropped by Empty of the topic, or damaged
 			continue
 		}
-		if run.N > 0 && len(s.buf)+len(r.Bytes) > claimBytes {
+		if run.N > 0 && len(s.buf)+len(r.Bytes) > sideBytes {
 			r.Release()
 			break
 		}

@@ -17,7 +17,7 @@ type feed struct {
 	left    int
 	scratch Scratch
 	run     Run
-	ids     [runMax][codec.IDLen]byte
+	ids     [claimMax][codec.IDLen]byte
 }
 
 func newFeed(tb testing.TB, disk mmapq.Disk) (*feed, *Broker) {
@@ -28,7 +28,7 @@ func newFeed(tb testing.TB, disk mmapq.Disk) (*feed, *Broker) {
 	require.NoError(tb, err)
 	ch, err := t.Channel([]byte("c"))
 	require.NoError(tb, err)
-	f := &feed{t: t, bodies: make([][]byte, runMax)}
+	f := &feed{t: t, bodies: make([][]byte, claimMax)}
 	f.c, err = ch.AddConsumer(0, ConsumerOptions{})
 	require.NoError(tb, err)
 	f.c.SetReady(2500)
@@ -70,7 +70,7 @@ func (f *feed) finish(n int) error {
 	return nil
 }
 
-// BenchmarkClaimFin is one message: its part of a claim of about 64 KiB (256 messages of 200 bytes), and its FIN.
+// BenchmarkClaimFin is one message: its part of a claim of about 256 KiB (1,024 messages of 200 bytes), and its FIN.
 func BenchmarkClaimFin(b *testing.B) {
 	for name, disk := range map[string]func() mmapq.Disk{
 		"heap": func() mmapq.Disk { return mmapq.NewHeapDisk() },
@@ -105,7 +105,7 @@ func BenchmarkOneByOne(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		if i%(400*runMax) == 0 {
+		if i%(400*claimMax) == 0 {
 			b.StopTimer()
 			f.publish(b, 400)
 			b.StartTimer()

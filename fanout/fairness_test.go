@@ -121,7 +121,7 @@ func TestShare(t *testing.T) {
 		{4, 5, 4000, 5},        // no more than the credit
 		{100, 200, 400, 4},     // 4 x as many as consumers
 		{100, 200, 401, 12},    // plenty again
-		{1, 2500, 4000, 256},   // one run
+		{1, 2500, 4000, 1024},  // one run
 		{0, 200, 1000, 200},    // nobody told
 		{1000, 200, 50000, 50}, // equal parts above a short run
 	} {

@@ -50,7 +50,16 @@ func (d excDeadline) before(e excDeadline) bool {
 // byAge orders ids by stream and position: the bits above them change when the node id does.
 func byAge(a, b uint64) int { return cmp.Compare(a&(keyStream|keyPos), b&(keyStream|keyPos)) }
 
+// addRun holds n messages from id on; a long run is kept as several, so that one of RDY 1 stays small.
 func (l *lease) addRun(id uint64, n int, now, deadline int64) {
+	for ; n > runMax; n -= runMax {
+		l.addPart(id, runMax, now, deadline)
+		id += runMax
+	}
+	l.addPart(id, n, now, deadline)
+}
+
+func (l *lease) addPart(id uint64, n int, now, deadline int64) {
 	if l.head > 64 && l.head > len(l.runs)/2 {
 		k := copy(l.runs, l.runs[l.head:])
 		l.runs, l.hint, l.head = l.runs[:k], max(0, l.hint-l.head), 0

@@ -245,3 +245,25 @@ func TestLeaseRunsGoByTheWholeID(t *testing.T) {
 		require.True(t, ok)
 	}
 }
+
+// A long run is held in parts; who answers it does not notice.
+func TestLeaseOfALongRun(t *testing.T) {
+	const n = 2*runMax + 7
+	var l lease
+	l.addRun(100, n, 1, 2)
+	require.Equal(t, n, l.held)
+	require.EqualValues(t, 2, l.nextDeadline())
+	for _, k := range []uint64{n - 1, runMax, 0, runMax - 1, 2 * runMax} {
+		_, ok := l.take(100 + k)
+		require.True(t, ok)
+		_, ok = l.take(100 + k)
+		require.False(t, ok)
+	}
+	_, ok := l.take(100 + n)
+	require.False(t, ok)
+	var rest []uint64
+	l.expired(2, func(id uint64) { rest = append(rest, id) })
+	require.Len(t, rest, n-5)
+	require.True(t, slices.IsSorted(rest))
+	require.Zero(t, l.held)
+}
