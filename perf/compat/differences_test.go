@@ -85,4 +85,12 @@ var differences = []difference{
 		reason: "a requeued message stays where it is in the log, only its state changes",
 		line:   "REQ: never fails for want of disk",
 	},
+	{
+		id:      "sync-every",
+		stock:   "--sync-every is 2500",
+		ours:    "0: by time only",
+		reason:  "syncing by count costs far more than by time",
+		line:    "--sync-every: 0",
+		builtIn: true,
+	},
 }

@@ -64,7 +64,7 @@ var filedOptions = []struct{ row, line, key, value string }{
 
 // optionRows are proved by TestOptions.
 func optionRows() []string {
-	rows := []string{"q11.3.data-path", "q11.3.tcp-address", "q11.3.http-address", "q11.3.broadcast-ports", "q11.3.statsd-prefix"}
+	rows := []string{"q11.3.data-path", "q11.3.tcp-address", "q11.3.http-address", "q11.3.broadcast-ports", "q11.3.statsd-prefix", "q11.3.sync-every"}
 	for _, o := range optionDefaults {
 		rows = append(rows, "q11.3."+o.flag)
 		if strings.Contains(limitRows, " "+o.flag+" ") {
@@ -90,6 +90,11 @@ func TestOptions(t *testing.T) {
 		require.Equal(t, d.dir, configValue(t, d, "data_path"))
 		require.Equal(t, "127.0.0.1:0", configValue(t, d, "tcp_address"))
 		require.Equal(t, "127.0.0.1:0", configValue(t, d, "http_address"))
+		syncEvery := "2500"
+		if p.variant == "ours" {
+			syncEvery = "0"
+		}
+		require.Equal(t, syncEvery, configValue(t, d, "sync_every"))
 		require.Regexp(t, `^nsq\.\S+_\d+\.$`, configValue(t, d, "statsd_prefix"))
 		// 0 becomes the port that is listened on.
 		require.Equal(t, d.tcp, "127.0.0.1:"+configValue(t, d, "broadcast_tcp_port"))
