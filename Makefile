@@ -70,6 +70,12 @@ fulldisk: build
 	$(GO) run ./perf/crash -fulldisk tmpfs -n $(N) -nsqd $(BIN)/nsqd -defer -strict
 	$(GO) run ./perf/crash -fulldisk ext4 -n $(N) -nsqd $(BIN)/nsqd -defer -strict
 
+# The log's script under a power cut at every operation of its disk, in process: N runs, four cuts at each operation.
+.PHONY: crashclone
+crashclone: N = 25
+crashclone:
+	$(GO) test -count=1 -timeout 30m -run TestCrashClone -v ./mmapq -clone.seeds $(N) -clone.each 4
+
 # N data paths damaged: bits, pages, noise, cuts, in every kind of file; what that may cost is counted.
 damage: N = 100
 damage: build
