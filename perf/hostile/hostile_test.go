@@ -16,12 +16,12 @@ import (
 func TestShortAttacks(t *testing.T) {
 	var out bytes.Buffer
 	o := options{length: 300 * time.Millisecond, factor: 2, floor: time.Minute, memory: 64 << 20, rate: 200, short: true, out: &out}
-	o.only, o.most = regexp.MustCompile("resets|claims|random c|TLS|slow s|fuzz"), 500
+	o.only, o.most = regexp.MustCompile("resets|claims|random c|TLS|slow s|fuzz|names|descriptor"), 500
 	require.NoError(t, run(t.Context(), o))
-	require.Equal(t, 2+6, strings.Count(out.String(), "\n"), out.String())
+	require.Equal(t, 2+6+2*2, strings.Count(out.String(), "\n"), out.String())
 	o.only, o.most = regexp.MustCompile("terabyte|random r"), slack-2 // goroutines that wait for further requests are no leak
 	require.NoError(t, run(t.Context(), o))
-	require.Equal(t, 2+6+2+2, strings.Count(out.String(), "\n"), out.String())
+	require.Equal(t, 2+6+2*2+2+2, strings.Count(out.String(), "\n"), out.String())
 	t.Log("\n" + out.String())
 	for _, limits := range []func(*options){
 		func(o *options) { o.floor, o.factor = time.Nanosecond, 0 },

@@ -100,6 +100,14 @@ func run(ctx context.Context, o options) (err error) {
 			failures = append(failures, fmt.Errorf("%s: %w", a.name, err))
 		}
 	}
+	for name, trial := range map[string]func(context.Context, options, string) error{hold.name: scarce, nameFlood: names} {
+		if !o.only.MatchString(name) || ctx.Err() != nil {
+			continue
+		}
+		if err := trial(ctx, o, dir); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", name, err))
+		}
+	}
 	return errors.Join(append(failures, ctx.Err())...)
 }
 

@@ -19,7 +19,7 @@ const (
 	httpMax      = 4096
 )
 
-// Share divides the descriptor limit, which a process raises as far as it goes, unless wanted says how many TCP clients there may be. On error
+// Share divides the descriptor limit, which a process raises as far as it goes, wanted may make the number of TCP clients smaller, not larger. On error
 // only what was wanted is set.
 func Share(wanted int64) (Connections, error) {
 	var limit unix.Rlimit
@@ -34,8 +34,9 @@ func share(limit uint64, wanted int64) Connections {
 	http := min(total/httpShare, httpMax)
 	reserve := min(reserveBase+total/reserveShare, reserveMax)
 	c := Connections{TCP: wanted, HTTP: int(http)}
-	if wanted == 0 {
-		c.TCP = max(total-http-reserve, 1)
+	// More than that would take descriptors that segments need: a publish of somebody who has long been in would fail.
+	if room := max(total-http-reserve, 1); wanted == 0 || wanted > room {
+		c.TCP = room
 	}
 	return c
 }
