@@ -49,6 +49,22 @@ func (r *Run) frameLen(i int) int {
 	return len(r.seg.Frame(i))
 }
 
+// begun is how many messages have their first byte among the first sent bytes of Head and Bytes. Where that cannot be told without waiting for
+// the disk (the connection was slow, and the frames have left memory) it is all of them: then they only count as delivered.
+func (r *Run) begun(sent int) (n int) {
+	if len(r.lens) == 0 {
+		n, ok := r.seg.Begun(sent)
+		if !ok {
+			return r.N
+		}
+		return n
+	}
+	for at := 0; n < r.N && at < sent; n++ {
+		at += r.lens[n]
+	}
+	return n
+}
+
 // Scratch is one loop's buffer for frames that are not sent as they lie in the log. The zero value is ready.
 type Scratch struct {
 	buf []byte

@@ -264,16 +264,12 @@ func (c *Consumer) Unwritten(run *Run, sent int) {
 	c.StoreFins()
 	c.ch.mu.Lock()
 	c.Refresh()
-	at := 0
-	for i := range run.N {
+	for i := run.begun(sent); i < run.N; i++ {
 		id := run.id(i)
-		if at >= sent {
-			if _, ok := c.lease.take(id); ok {
-				c.putBack(id, 0, 0, keyFresh)
-				c.messages--
-			}
+		if _, ok := c.lease.take(id); ok {
+			c.putBack(id, 0, 0, keyFresh)
+			c.messages--
 		}
-		at += run.frameLen(i)
 	}
 	c.ch.mu.Unlock()
 }

@@ -18,6 +18,21 @@ func (r *Run) ID() uint64 { return r.seg.idBase + uint64(r.First-r.seg.base) }
 // Frame returns the bytes of message i of the run.
 func (r *Run) Frame(i int) []byte { return r.seg.frame(r.index + uint32(i)) }
 
+// Begun tells how many messages of the run begin within its first sent bytes; false where finding out would need the disk.
+func (r *Run) Begun(sent int) (n int, ok bool) {
+	if sent = min(sent, len(r.Bytes)); sent <= 0 {
+		return 0, true
+	}
+	from := cap(r.seg.mem) - cap(r.Bytes) // without a look at the entry
+	if have := r.seg.slot.m.resident; have != nil && !have(from, min(sent+4, len(r.Bytes))) {
+		return 0, false
+	}
+	for at := 0; at < sent; n++ {
+		at += max(frameLen(r.Bytes[at:]), FrameHeader)
+	}
+	return n, true
+}
+
 // Due returns the due time (ms since 1970) of message i of a run of the deferred stream.
 func (r *Run) Due(i int) int64 { return r.seg.entry(r.index + uint32(i)).due() }
 
