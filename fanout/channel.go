@@ -42,6 +42,7 @@ type Channel struct {
 	startOrd  uint64 // ordinal of the main stream when counting began
 	skips     []skipRange
 	fetching  bool // what is next is being read from the disk; nothing is claimed until it is there
+	pulling   bool // another goroutine is about to take over deferred messages
 
 	latency *latencyMeter // nil unless percentiles are configured; has its own mutex
 }

@@ -50,6 +50,34 @@ func (ch *Channel) pullDeferred() {
 	}
 }
 
+// pullSoon is pullDeferred for loops, after a publish: as a rule what it takes over has just been appended. What became visible otherwise, a topic
+// that is being opened, say, may be long and not in memory: another goroutine takes that over.
+func (ch *Channel) pullSoon(now int64) {
+	if ch.t.ephemeral || !ch.pullsLater(now) {
+		ch.pullDeferred()
+	}
+}
+
+// pullsLater tells whether another goroutine takes over what there is.
+func (ch *Channel) pullsLater(now int64) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	l, at, limit := ch.t.logs[streamDeferred], ch.cursor[streamDeferred], ch.t.visible(streamDeferred)
+	if ch.gone.Load() || at >= limit || l.DuesHot(at, limit, lockSteps, now) {
+		return false
+	}
+	if !ch.pulling {
+		ch.pulling = true
+		l.Fetch(at, limit, now, func() {
+			ch.mu.Lock()
+			ch.pulling = false // what is published from here on is pulled by whoever publishes it, or below
+			ch.mu.Unlock()
+			ch.pullDeferred()
+		})
+	}
+	return true
+}
+
 // pullSome reports whether there is more to take over.
 func (ch *Channel) pullSome() bool {
 	ch.mu.Lock()

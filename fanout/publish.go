@@ -108,21 +108,21 @@ func (b *Broker) fromMillis(due int64) int64 { return b.fromDisk(due * int64(tim
 // PublishDeferred appends one message that is delivered no earlier than delay from now. Like Publish it never waits.
 func (t *Topic) PublishDeferred(body []byte, delay time.Duration) (Ack, error) {
 	_, end, err := t.logs[streamDeferred].Append(t.admit([][]byte{body}), time.Now().UnixNano(), t.b.dueMillis(delay))
-	return t.deferred(end, err)
+	return t.deferred(end, err, func(ch *Channel) { ch.pullSoon(Now()) })
 }
 
 // PublishDeferredWait is PublishDeferred for goroutines that may wait for the disk.
 func (t *Topic) PublishDeferredWait(body []byte, delay time.Duration) (Ack, error) {
 	end, err := t.logs[streamDeferred].AppendWait(t.admit([][]byte{body}), time.Now().UnixNano(), t.b.dueMillis(delay))
-	return t.deferred(end, err)
+	return t.deferred(end, err, (*Channel).pullDeferred)
 }
 
-func (t *Topic) deferred(end mmapq.Pos, err error) (Ack, error) {
+func (t *Topic) deferred(end mmapq.Pos, err error, pull func(*Channel)) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
 	for _, ch := range *t.list.Load() {
-		ch.pullDeferred()
+		pull(ch)
 	}
 	return t.ack(streamDeferred, end), nil
 }

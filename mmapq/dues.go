@@ -16,3 +16,10 @@ func (l *Log) EachDue(p, limit Pos, maxN int, f func(p Pos, due int64)) (next Po
 	}
 	return end
 }
+
+// DuesHot tells whether EachDue finds at most n messages from p to limit, all of them appended so lately that their entries are in memory. The
+// caller holds what Log.Run asks for.
+func (l *Log) DuesHot(p, limit Pos, n int, now int64) bool {
+	s, at, _ := l.seek(p, limit)
+	return s == nil || limit-at <= Pos(n) && (s.slot.m.resident == nil || s.heat.holds(s.index(at), now))
+}
