@@ -27,7 +27,12 @@ func (b *Broker) restore() error {
 		}
 		if hold := t.meta.Paused || len(restored) == 0; hold != t.meta.Held {
 			// Held with channels: the kill fell between a channel's record and that of the topic. Open without one: between the end of the last channel
-			// and the record of what that makes of the topic, or the channels were ephemeral; nothing that was visible then has a reader now.
+			// and the record of what that makes of the topic, or the channels were ephemeral; nothing that was visible then has a reader now. Unless
+			// the manifest was damaged: then its channel's record may be what is missing, and what the topic held was perhaps never read. It is held
+			// from where it was; some of it may come twice.
+			if hold && len(restored) == 0 && b.st.Recovered().LostBytes > 0 {
+				t.meta.Held = true
+			}
 			if err := t.setMode(t.meta.Paused, len(restored), t.saveIfRoom); err != nil {
 				return err
 			}
