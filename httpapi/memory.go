@@ -22,6 +22,26 @@ type memory struct {
 	GCTotalRuns       uint64 `json:"gc_total_runs"`
 }
 
+// memoryGauge is one figure by the name it has everywhere.
+type memoryGauge struct {
+	name  string
+	value uint64
+}
+
+// gauges are all figures but the count of collections, which is a counter for statsd.
+func (m *memory) gauges() []memoryGauge {
+	return []memoryGauge{
+		{"heap_objects", m.HeapObjects},
+		{"heap_idle_bytes", m.HeapIdleBytes},
+		{"heap_in_use_bytes", m.HeapInUseBytes},
+		{"heap_released_bytes", m.HeapReleasedBytes},
+		{"gc_pause_usec_100", m.GCPauseUsec100},
+		{"gc_pause_usec_99", m.GCPauseUsec99},
+		{"gc_pause_usec_95", m.GCPauseUsec95},
+		{"next_gc_bytes", m.NextGCBytes},
+	}
+}
+
 // readMemory collects the figures without stopping the world, which runtime.ReadMemStats would do to every event loop.
 func readMemory() memory {
 	samples := []metrics.Sample{

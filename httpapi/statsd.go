@@ -172,19 +172,7 @@ func (s *Statsd) latency(name string, l fanout.Latency) {
 }
 
 func (s *Statsd) memory(m memory) {
-	for _, g := range []struct {
-		name  string
-		value uint64
-	}{
-		{"heap_objects", m.HeapObjects},
-		{"heap_idle_bytes", m.HeapIdleBytes},
-		{"heap_in_use_bytes", m.HeapInUseBytes},
-		{"heap_released_bytes", m.HeapReleasedBytes},
-		{"gc_pause_usec_100", m.GCPauseUsec100},
-		{"gc_pause_usec_99", m.GCPauseUsec99},
-		{"gc_pause_usec_95", m.GCPauseUsec95},
-		{"next_gc_bytes", m.NextGCBytes},
-	} {
+	for _, g := range m.gauges() {
 		s.gauge("mem."+g.name, int64(g.value))
 	}
 	s.counter("mem.gc_runs", m.GCTotalRuns)

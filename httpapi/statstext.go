@@ -62,20 +62,7 @@ func (st *statsStream) text(b []byte, flush func(b []byte, least int) []byte) []
 
 func memoryText(b []byte, m *memory) []byte {
 	b = append(b, "\nMemory:\n"...)
-	for _, line := range []struct {
-		name  string
-		value uint64
-	}{
-		{"heap_objects", m.HeapObjects},
-		{"heap_idle_bytes", m.HeapIdleBytes},
-		{"heap_in_use_bytes", m.HeapInUseBytes},
-		{"heap_released_bytes", m.HeapReleasedBytes},
-		{"gc_pause_usec_100", m.GCPauseUsec100},
-		{"gc_pause_usec_99", m.GCPauseUsec99},
-		{"gc_pause_usec_95", m.GCPauseUsec95},
-		{"next_gc_bytes", m.NextGCBytes},
-		{"gc_total_runs", m.GCTotalRuns},
-	} {
+	for _, line := range append(m.gauges(), memoryGauge{"gc_total_runs", m.GCTotalRuns}) {
 		b = fmt.Appendf(b, "   %-25s\t%d\n", line.name, line.value)
 	}
 	return b
